@@ -1,0 +1,115 @@
+//! The driver trait: a handful of verbs that can be repeated safely. What a driver isolates with is
+//! its own business; what happens inside a sandbox is the guest protocol's.
+
+use std::{error::Error, fmt};
+
+use async_trait::async_trait;
+use domain::id::SandboxId;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::spec::{Limitation, Observed, Spec};
+
+/// A byte stream to the guest agent.
+pub trait GuestStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> GuestStream for S {}
+
+/// A byte stream to the guest agent, whatever carries it.
+pub type BoxedStream = Box<dyn GuestStream>;
+
+/// Makes isolated sandboxes and opens byte streams into them.
+///
+/// Every verb may be repeated and may be called from several tasks and processes at once. Every verb
+/// ends by itself within a bounded time. A sandbox outlives the process that made it: a new process
+/// with the same configuration sees it in [`Driver::list`].
+#[async_trait]
+pub trait Driver: fmt::Debug + Send + Sync {
+    /// The driver's name in configuration and logs, such as `local`.
+    fn name(&self) -> &'static str;
+
+    /// Tells whether this host can run sandboxes at all (`Err` says what is missing), and what it
+    /// cannot enforce for them (empty: everything is enforced).
+    async fn check(&self) -> Result<Vec<Limitation>, DriverError>;
+
+    /// Makes the sandbox exist and run, and returns when its agent answers. Asked twice, does it
+    /// once. After an error nothing of the sandbox is left: no process, no directory.
+    async fn ensure(&self, id: SandboxId, spec: &Spec) -> Result<Observed, DriverError>;
+
+    /// Makes the sandbox and everything in it gone before it returns. Unknown means gone already.
+    async fn remove(&self, id: SandboxId) -> Result<(), DriverError>;
+
+    /// Looks at one sandbox; `None` when it does not run here.
+    async fn observe(&self, id: SandboxId) -> Result<Option<Observed>, DriverError>;
+
+    /// Lists every sandbox that runs here, sorted by id.
+    async fn list(&self) -> Result<Vec<Observed>, DriverError>;
+
+    /// Opens a byte stream to the agent inside. [`ErrorKind::Gone`] when the sandbox does not run.
+    async fn connect(&self, id: SandboxId) -> Result<BoxedStream, DriverError>;
+}
+
+/// The verb that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// [`Driver::check`]
+    Check,
+    /// [`Driver::ensure`]
+    Ensure,
+    /// [`Driver::remove`]
+    Remove,
+    /// [`Driver::observe`]
+    Observe,
+    /// [`Driver::list`]
+    List,
+    /// [`Driver::connect`]
+    Connect,
+}
+
+/// What an error means to the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The sandbox does not run here.
+    Gone,
+    /// The host has no room (memory, processes, disk) right now.
+    NoCapacity,
+    /// The host lacks something the driver or the template needs; an operator must act.
+    Unsupported,
+    /// The sandbox did not come up or did not answer in time.
+    TimedOut,
+    /// Anything else that went wrong on the host.
+    Host,
+}
+
+impl ErrorKind {
+    /// Whether the same call may succeed a moment later without anybody acting.
+    #[must_use]
+    pub const fn retryable(self) -> bool {
+        match self {
+            Self::NoCapacity | Self::TimedOut | Self::Host => true,
+            Self::Gone | Self::Unsupported => false,
+        }
+    }
+}
+
+/// A verb that failed. Its text is for logs and operators, never for tenants.
+#[derive(Debug, thiserror::Error)]
+#[error("{verb:?} failed ({kind:?}): {source}")]
+pub struct DriverError {
+    /// What it means.
+    pub kind: ErrorKind,
+    /// What was asked.
+    pub verb: Verb,
+    /// Why.
+    #[source]
+    pub source: Box<dyn Error + Send + Sync>,
+}
+
+impl DriverError {
+    /// Builds an error from a text or another error.
+    pub fn new(
+        kind: ErrorKind,
+        verb: Verb,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self { kind, verb, source: source.into() }
+    }
+}

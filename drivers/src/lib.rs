@@ -1,0 +1,9 @@
+//! Isolation: one trait, its implementations and the contract that all of them keep. Knows a
+//! sandbox's spec; knows no tenants, no keys, no money, and neither commands nor files (those are
+//! the guest's, reached through [`Driver::connect`] and spoken by [`guest::Guest`]).
+
+mod driver;
+mod spec;
+
+pub use driver::{BoxedStream, Driver, DriverError, ErrorKind, GuestStream, Verb};
+pub use spec::{Limitation, Limits, Observed, Spec, Template};
