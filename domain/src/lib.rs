@@ -1,6 +1,18 @@
 //! The nouns and rules of crownest: ids, keys, scopes, limits, lifecycle, metadata, error codes.
 //! Pure: no I/O, no async, no clock, no randomness except `Id::generate`, no HTTP, no SQL.
 
+pub mod code;
+pub mod command;
 pub mod id;
+pub mod key;
+pub mod limits;
+pub mod metadata;
+pub mod organization;
+pub mod path;
+pub mod sandbox;
+pub mod scope;
 
-pub use id::{Id, Named};
+#[cfg(test)]
+mod golden;
+
+pub use code::{Code, Refused};

@@ -1,0 +1,170 @@
+//! API keys: their format, their parts and who they are for. Hashing and random bytes are elsewhere.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    id::{ApiKeyId, OrganizationId, ProjectId, UserId},
+    scope::ScopeSet,
+};
+
+const PREFIX: &str = "cn_live_";
+/// Characters of the public look-up part.
+pub const LOOKUP_LEN: usize = 10;
+/// Characters of the secret part, its checksum not counted.
+pub const SECRET_LEN: usize = 32;
+const CHECKSUM_LEN: usize = 6;
+/// The alphabet of the random parts; their entropy is `log2(62)` bits a character.
+pub const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// The whole key as its owner holds it: `cn_live_` + look-up part + `_` + secret + checksum (design,
+/// section 4). Shown once, never stored, never printed by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeySecret(String);
+
+/// A text that no key of ours has: wrong form or wrong checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a key")]
+pub struct InvalidKey;
+
+impl KeySecret {
+    /// Builds a key from its random parts, which must be `LOOKUP_LEN` and `SECRET_LEN` characters
+    /// of [`ALPHABET`].
+    ///
+    /// # Errors
+    /// [`InvalidKey`] when a part has another length or alphabet.
+    pub fn from_parts(lookup: &str, secret: &str) -> Result<Self, InvalidKey> {
+        let body = format!("{PREFIX}{lookup}_{secret}");
+        let checksum = checksum(&body);
+        Self::parse(&(body + &checksum))
+    }
+
+    /// Reads a key and checks its checksum, so that junk and typos cost no look-up.
+    ///
+    /// # Errors
+    /// [`InvalidKey`] for anything else.
+    pub fn parse(text: &str) -> Result<Self, InvalidKey> {
+        let rest = text.strip_prefix(PREFIX).ok_or(InvalidKey)?;
+        let (lookup, tail) = rest.split_once('_').ok_or(InvalidKey)?;
+        let alphabet = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if lookup.len() != LOOKUP_LEN
+            || tail.len() != SECRET_LEN + CHECKSUM_LEN
+            || !alphabet(lookup)
+            || !alphabet(tail)
+        {
+            return Err(InvalidKey);
+        }
+        let (body, given) = text.split_at(text.len() - CHECKSUM_LEN);
+        if checksum(body) != given {
+            return Err(InvalidKey);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The public part that the row is found by.
+    #[must_use]
+    pub fn lookup(&self) -> &str {
+        &self.0[PREFIX.len()..PREFIX.len() + LOOKUP_LEN]
+    }
+
+    /// The last four characters, stored to help people tell keys apart.
+    #[must_use]
+    pub fn last_four(&self) -> &str {
+        &self.0[self.0.len() - 4..]
+    }
+
+    /// The whole text. For hashing, comparing and showing it once.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for KeySecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// The 18 characters by which a key is shown and searched: `cn_live_` and the look-up part.
+#[must_use]
+pub fn display_prefix(lookup: &str) -> String {
+    format!("{PREFIX}{lookup}")
+}
+
+/// CRC-32 in base 62, six characters, most significant first.
+fn checksum(body: &str) -> String {
+    let mut rest = crc32fast::hash(body.as_bytes());
+    let mut digits = [b'0'; CHECKSUM_LEN];
+    for digit in digits.iter_mut().rev() {
+        *digit = ALPHABET[(rest % 62) as usize];
+        rest /= 62;
+    }
+    digits.iter().map(|digit| char::from(*digit)).collect()
+}
+
+/// An API key as everybody but its owner sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    /// Its id.
+    pub id: ApiKeyId,
+    /// The organization it belongs to.
+    pub org_id: OrganizationId,
+    /// What its maker called it.
+    pub name: String,
+    /// The public part, unique among all keys.
+    pub lookup: String,
+    /// The last four characters.
+    pub last_four: String,
+    /// What it may do.
+    pub scopes: ScopeSet,
+    /// The projects it is restricted to; `None` = all of the organization's.
+    pub project_ids: Option<Vec<ProjectId>>,
+    /// Who made it.
+    pub created_by: UserId,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it was revoked; a revoked key opens nothing.
+    pub revoked_at: Option<DateTime<Utc>>,
+    /// When it was last seen, to the minute.
+    pub last_used_at: Option<DateTime<Utc>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_as_it_is_built_and_one_wrong_character_is_noticed() {
+        let key = KeySecret::from_parts("abcdefghij", &"x".repeat(32)).unwrap();
+        assert_eq!(key.lookup(), "abcdefghij");
+        assert_eq!(display_prefix(key.lookup()), key.expose()[..18]);
+        assert_eq!(KeySecret::parse(key.expose()), Ok(key.clone()));
+        for at in 0..key.expose().len() {
+            let mut bytes = key.expose().as_bytes().to_vec();
+            bytes[at] = if bytes[at] == b'q' { b'r' } else { b'q' };
+            let typo = String::from_utf8(bytes).unwrap();
+            assert_eq!(KeySecret::parse(&typo), Err(InvalidKey), "typo at {at}");
+        }
+    }
+
+    #[test]
+    fn junk_is_refused() {
+        for (junk, why) in [
+            ("", "empty"),
+            ("cn_live_wrong", "too short"),
+            ("cn_live_abcdefghij_", "no secret"),
+            ("cn_agent_abcdefghij_x", "another kind"),
+            ("cn_live_abcdefghé_ééééééééééééééééééé", "not ASCII"),
+        ] {
+            assert_eq!(KeySecret::parse(junk), Err(InvalidKey), "{why}");
+        }
+    }
+
+    #[test]
+    fn debug_does_not_print_the_secret() {
+        let key = KeySecret::from_parts("abcdefghij", &"x".repeat(32)).unwrap();
+        assert_eq!(format!("{key:?}"), "***");
+    }
+}
