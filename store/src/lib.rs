@@ -1,1 +1,31 @@
-//! Placeholder
+//! Every query of the platform, for SQLite and PostgreSQL from one text. Tables of tenants are
+//! reachable only through a [`Reach`]. Decides nothing and opens no transactions of its own: callers
+//! bring a connection or a [`Tx`].
+
+mod db;
+mod error;
+mod notify;
+mod reach;
+mod time;
+
+pub mod commands;
+pub mod idempotency;
+pub mod meters;
+pub mod sandboxes;
+pub mod signing_keys;
+pub mod templates;
+mod tenants;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod usage;
+
+pub use commands::commands;
+pub use db::{Backend, Db, Options, Tx};
+pub use error::{Error, Result};
+pub use notify::{Listener, Signal, listen, notify};
+pub use reach::{Everyone, Page, PageRequest, Reach, Scope};
+pub use sandboxes::sandboxes;
+pub use sea_orm::ConnectionTrait;
+pub use tenants::{api_keys, organizations, projects, users};
+pub use time::truncate;
+pub use usage::usage;

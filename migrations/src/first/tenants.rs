@@ -1,0 +1,59 @@
+//! Organizations, users, projects and API keys.
+//!
+//! `unique (org_id, id)` looks redundant beside the primary key; it is what lets every other table
+//! point at a row *of the same organization*, so that no bug can tie two tenants together.
+
+pub(super) const STATEMENTS: &[&str] = &[
+    "create table organizations (
+        id uuid not null,
+        name text not null,
+        plan text not null,
+        suspended_at bigint,
+        created_at bigint not null,
+        constraint organizations_pkey primary key (id),
+        constraint organizations_name_key unique (name),
+        constraint organizations_plan_check
+            check (plan in ('free', 'builder', 'scale', 'enterprise'))
+    )",
+    "create table users (
+        id uuid not null,
+        org_id uuid not null,
+        email text not null,
+        created_at bigint not null,
+        constraint users_pkey primary key (id),
+        constraint users_org_id_id_key unique (org_id, id),
+        constraint users_email_key unique (org_id, email),
+        constraint users_org_fkey foreign key (org_id) references organizations (id)
+    )",
+    "create table projects (
+        id uuid not null,
+        org_id uuid not null,
+        name text not null,
+        is_default boolean not null,
+        created_at bigint not null,
+        constraint projects_pkey primary key (id),
+        constraint projects_org_id_id_key unique (org_id, id),
+        constraint projects_org_fkey foreign key (org_id) references organizations (id)
+    )",
+    "create unique index projects_one_default_per_org on projects (org_id) where is_default",
+    "create table api_keys (
+        id uuid not null,
+        org_id uuid not null,
+        name text not null,
+        lookup text not null,
+        secret_hash text not null,
+        last_four text not null,
+        scopes text not null,
+        project_ids text,
+        created_by uuid not null,
+        created_at bigint not null,
+        revoked_at bigint,
+        last_used_at bigint,
+        constraint api_keys_pkey primary key (id),
+        constraint api_keys_org_id_id_key unique (org_id, id),
+        constraint api_keys_lookup_key unique (lookup),
+        constraint api_keys_org_fkey foreign key (org_id) references organizations (id),
+        constraint api_keys_created_by_fkey
+            foreign key (org_id, created_by) references users (org_id, id)
+    )",
+];

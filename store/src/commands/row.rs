@@ -1,0 +1,98 @@
+//! A command as a row and back.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    command::{CancelMode, Command, Inline, TerminationSignal},
+    id::{CommandId, OrganizationId, ProjectId, SandboxId},
+};
+use migrations::rows::CommandRow;
+use sea_orm::Value;
+
+use super::ACTIVE;
+use crate::{
+    db::{Sql, signed, unsigned, word},
+    error::{Error, Result},
+    time,
+};
+
+/// The start of every read. Output that was saved early is not shown before the end.
+pub(super) fn select(condition: &str) -> Sql {
+    let text = format!(
+        "select c.id, c.org_id, c.project_id, c.sandbox_id, c.command_line, c.cwd, c.status,
+           c.background, c.timeout_ms, c.exit_code, c.created_at, c.started_at, c.finished_at,
+           c.cancel_mode, c.canceled_at, c.termination_signal, c.first_seq, c.last_seq,
+           o.stdout, o.stdout_truncated, o.stderr, o.stderr_truncated
+         from commands c
+         left join command_outputs o on o.command_id = c.id and c.status not in {ACTIVE}
+         where {condition}"
+    );
+    Sql::new(text, [])
+}
+
+/// The columns that a new row has, in the order of [`to_row`].
+pub(super) const STORED: &str = "id, org_id, project_id, sandbox_id, command_line, cwd, status, \
+     background, timeout_ms, exit_code, created_at, started_at, finished_at, cancel_mode, \
+     canceled_at, termination_signal, first_seq, last_seq, log_bytes, lease_until";
+
+pub(super) fn to_row(command: &Command, lease_until: DateTime<Utc>) -> [Value; 20] {
+    [
+        command.id.uuid().into(),
+        command.org_id.uuid().into(),
+        command.project_id.uuid().into(),
+        command.sandbox_id.uuid().into(),
+        command.command_line.as_str().into(),
+        command.cwd.as_str().into(),
+        command.status.as_str().into(),
+        command.background.into(),
+        command.timeout_ms.map(signed).into(),
+        command.exit_code.map(i64::from).into(),
+        time::micros(command.created_at).into(),
+        command.started_at.map(time::micros).into(),
+        command.finished_at.map(time::micros).into(),
+        command.cancel_mode.map(CancelMode::as_str).into(),
+        command.canceled_at.map(time::micros).into(),
+        command.termination_signal.map(TerminationSignal::as_str).into(),
+        signed(command.first_seq).into(),
+        signed(command.last_seq).into(),
+        0_i64.into(),
+        command.status.is_active().then(|| time::micros(lease_until)).into(),
+    ]
+}
+
+pub(super) fn from_row(row: CommandRow) -> Result<Command> {
+    let id = CommandId::from_uuid(row.id);
+    let exit_code = row
+        .exit_code
+        .map(i32::try_from)
+        .transpose()
+        .map_err(|_| Error::Corrupt(format!("the exit code of {id} is no i32")))?;
+    Ok(Command {
+        id,
+        org_id: OrganizationId::from_uuid(row.org_id),
+        project_id: ProjectId::from_uuid(row.project_id),
+        sandbox_id: SandboxId::from_uuid(row.sandbox_id),
+        command_line: row.command_line,
+        cwd: row.cwd,
+        status: word(&row.status, "a command's status")?,
+        background: row.background,
+        timeout_ms: row.timeout_ms.map(|ms| unsigned(ms, "a command's timeout_ms")).transpose()?,
+        exit_code,
+        stdout: inline(row.stdout, row.stdout_truncated),
+        stderr: inline(row.stderr, row.stderr_truncated),
+        created_at: time::instant(row.created_at)?,
+        started_at: time::optional(row.started_at)?,
+        finished_at: time::optional(row.finished_at)?,
+        cancel_mode: row.cancel_mode.map(|mode| word(&mode, "a cancel mode")).transpose()?,
+        canceled_at: time::optional(row.canceled_at)?,
+        termination_signal: row
+            .termination_signal
+            .map(|signal| word(&signal, "a termination signal"))
+            .transpose()?,
+        last_seq: unsigned(row.last_seq, "a command's last_seq")?,
+        first_seq: unsigned(row.first_seq, "a command's first_seq")?,
+    })
+}
+
+fn inline(text: Option<String>, truncated: Option<bool>) -> Option<Inline> {
+    Some(Inline { text: text?, truncated: truncated? })
+}

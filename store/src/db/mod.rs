@@ -1,0 +1,126 @@
+//! Connections to the database and transactions on them.
+
+mod connect;
+mod sql;
+mod tx;
+
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DbBackend, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait,
+};
+use sea_orm_migration::MigratorTrait;
+
+pub(crate) use sql::{Sql, signed, unsigned, word};
+pub use tx::Tx;
+
+use crate::error::Result;
+
+/// What an operator may set about connections.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Connections at a time: all of them on PostgreSQL, those for reading on SQLite.
+    pub max_connections: u32,
+}
+
+/// Which database it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// The embedded one.
+    Sqlite,
+    /// The one for production.
+    Postgres,
+}
+
+/// The database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Db {
+    /// The same pool twice on PostgreSQL. On SQLite, one connection that writes and a pool that
+    /// cannot: readers never wait for the writer, and no reader can become one.
+    write: DatabaseConnection,
+    read: DatabaseConnection,
+}
+
+impl Db {
+    /// Connects to `sqlite://<path>`, making the file and its folder, or to `postgres://..`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`] when it does not answer or the address is of no known kind.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn connect(url: &str, options: Options) -> Result<Self> {
+        connect::connect(url, &options).await
+    }
+
+    /// Brings the schema up to date. Any number of processes may do so at the same time.
+    ///
+    /// # Errors
+    /// As any statement.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn migrate(&self) -> Result<()> {
+        let tx = self.begin().await?;
+        if self.backend() == Backend::Postgres {
+            // Held until the transaction ends; whoever waits finds nothing left to do.
+            tx.execute_unprepared("select pg_advisory_xact_lock(7162081294016413027)").await?;
+            tx.execute_unprepared("set local statement_timeout = 0").await?;
+        }
+        migrations::Migrator::up(tx.inner(), None).await?;
+        tx.commit().await
+    }
+
+    /// Begins a transaction. On SQLite it takes the write lock at once: one that reads first and
+    /// writes later would fail, not wait, if another process wrote in between.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`] when no connection or lock is free in time.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn begin(&self) -> Result<Tx> {
+        let options = TransactionOptions {
+            sqlite_transaction_mode: (self.backend() == Backend::Sqlite)
+                .then_some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        Ok(Tx::new(self.write.begin_with_options(options).await?))
+    }
+
+    /// For single statements that only read.
+    #[must_use]
+    pub const fn read(&self) -> &DatabaseConnection {
+        &self.read
+    }
+
+    /// For single statements that write. On SQLite it waits for the open transaction to end, so
+    /// whoever holds one must use that instead.
+    #[must_use]
+    pub const fn write(&self) -> &DatabaseConnection {
+        &self.write
+    }
+
+    /// Whether it answers.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`] when not.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn ping(&self) -> Result<()> {
+        self.read.execute_unprepared("select 1").await?;
+        Ok(())
+    }
+
+    /// Which database it is.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        if self.write.get_database_backend() == DbBackend::Postgres {
+            Backend::Postgres
+        } else {
+            Backend::Sqlite
+        }
+    }
+
+    /// Closes all connections and waits for them.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn close(self) -> Result<()> {
+        self.read.close().await?;
+        self.write.close().await?;
+        Ok(())
+    }
+}

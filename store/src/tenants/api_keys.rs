@@ -1,0 +1,222 @@
+//! Queries of API keys. The hash of a secret is read by the look-up for sign-in only.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    id::{ApiKeyId, OrganizationId, ProjectId, UserId},
+    key::ApiKey,
+    organization::Organization,
+    scope::{Scope, ScopeSet},
+};
+use migrations::rows::{ApiKeyRow, CredentialRow, OrganizationRow};
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
+
+use super::organizations;
+use crate::{
+    Page, PageRequest, Reach,
+    db::{Sql, Tx, word},
+    error::{Error, Result},
+    time,
+};
+
+/// What sign-in needs of a key.
+#[derive(Clone)]
+pub struct Credential {
+    /// The key.
+    pub key: ApiKey,
+    /// The hash of its secret.
+    pub secret_hash: String,
+    /// Its organization.
+    pub organization: Organization,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credential").field("key", &self.key.id).finish_non_exhaustive()
+    }
+}
+
+/// The key with this look-up part, revoked or not. One query.
+///
+/// # Errors
+/// As any statement.
+#[tracing::instrument(level = "debug", skip_all)]
+pub async fn by_lookup(c: &impl ConnectionTrait, lookup: &str) -> Result<Option<Credential>> {
+    let sql = Sql::new("select ", [])
+        .text(COLUMNS)
+        .text(
+            ", k.secret_hash, o.name as org_name, o.plan as org_plan,
+               o.suspended_at as org_suspended_at, o.created_at as org_created_at
+             from api_keys k join organizations o on o.id = k.org_id where k.lookup = ",
+        )
+        .bind(lookup);
+    let Some((key, rest)) = sql.one::<KeyAndCredential>(c).await?.map(|row| (row.0, row.1)) else {
+        return Ok(None);
+    };
+    let organization = organizations::from_row(OrganizationRow {
+        id: key.org_id,
+        name: rest.org_name,
+        plan: rest.org_plan,
+        suspended_at: rest.org_suspended_at,
+        created_at: rest.org_created_at,
+    })?;
+    Ok(Some(Credential { key: from_row(key)?, secret_hash: rest.secret_hash, organization }))
+}
+
+/// Writes when keys were last used, many at a time; an earlier instant than the stored one is
+/// dropped. A key whose row somebody else is changing is skipped: this must never wait or deadlock.
+///
+/// # Errors
+/// As any statement.
+#[tracing::instrument(level = "debug", skip_all, fields(keys = used.len()))]
+pub async fn touch(c: &impl ConnectionTrait, used: &[(ApiKeyId, DateTime<Utc>)]) -> Result<()> {
+    for part in used.chunks(1_000) {
+        let rows = part.iter().map(|(id, at)| [id.uuid().into(), time::micros(*at).into()]);
+        Sql::new("with used(id, at) as (values ", [])
+            .rows(rows)
+            .text("), free as materialized (select id from api_keys where id in (select id from used)")
+            .lock(c, "for no key update skip locked")
+            .text(
+                ") update api_keys as k set last_used_at = used.at from used
+                 where k.id = used.id and k.id in (select id from free)
+                   and (k.last_used_at is null or k.last_used_at < used.at)",
+            )
+            .execute(c)
+            .await?;
+    }
+    Ok(())
+}
+
+/// The API keys within reach.
+#[must_use]
+pub const fn api_keys(reach: Reach) -> ApiKeys {
+    ApiKeys { reach }
+}
+
+/// The API keys within a reach.
+#[derive(Debug, Clone)]
+pub struct ApiKeys {
+    reach: Reach,
+}
+
+impl ApiKeys {
+    /// The key.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, key = %id))]
+    pub async fn get(&self, c: &impl ConnectionTrait, id: ApiKeyId) -> Result<ApiKey> {
+        let sql = select().text("k.id = ").bind(id.uuid());
+        let row = self.reach.by_org(sql, "k.org_id").one(c).await?;
+        from_row(row.ok_or(Error::Missing("api key"))?)
+    }
+
+    /// A page of keys, revoked ones too.
+    ///
+    /// # Errors
+    /// As any statement.
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach))]
+    pub async fn list(&self, c: &impl ConnectionTrait, page: PageRequest) -> Result<Page<ApiKey>> {
+        let sql = self.reach.by_org(select().text("true"), "k.org_id");
+        page.page(page.apply(sql, "k.id").all(c).await?, from_row)
+    }
+
+    /// Writes a new key.
+    ///
+    /// # Errors
+    /// [`Error::Taken`] with `api_keys_lookup_key`; [`Error::Missing`] for another organization's.
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, key = %key.id))]
+    pub async fn insert(&self, tx: &Tx, key: &ApiKey, secret_hash: &str) -> Result<()> {
+        self.reach.must_cover(key.org_id, None)?;
+        let scopes: Vec<&str> = key.scopes.iter().map(Scope::as_str).collect();
+        let project_ids = key.project_ids.as_ref().map(|ids| {
+            let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            serde_json::json!(ids).to_string()
+        });
+        Sql::new(
+            "insert into api_keys (id, org_id, name, lookup, secret_hash, last_four, scopes,
+               project_ids, created_by, created_at, revoked_at, last_used_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            [
+                key.id.uuid().into(),
+                key.org_id.uuid().into(),
+                key.name.as_str().into(),
+                key.lookup.as_str().into(),
+                secret_hash.into(),
+                key.last_four.as_str().into(),
+                serde_json::json!(scopes).to_string().into(),
+                project_ids.into(),
+                key.created_by.uuid().into(),
+                time::micros(key.created_at).into(),
+                key.revoked_at.map(time::micros).into(),
+                key.last_used_at.map(time::micros).into(),
+            ],
+        )
+        .execute(tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Revokes a key; one that is revoked keeps its first instant.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, key = %id))]
+    pub async fn revoke(&self, tx: &Tx, id: ApiKeyId, now: DateTime<Utc>) -> Result<ApiKey> {
+        let sql = Sql::new(
+            "update api_keys as k set revoked_at = coalesce(k.revoked_at, $2) where k.id = $1",
+            [id.uuid().into(), time::micros(now).into()],
+        );
+        if self.reach.by_org(sql, "k.org_id").execute(tx).await? == 0 {
+            return Err(Error::Missing("api key"));
+        }
+        self.get(tx, id).await
+    }
+}
+
+const COLUMNS: &str = "k.id, k.org_id, k.name, k.lookup, k.last_four, k.scopes, k.project_ids, \
+     k.created_by, k.created_at, k.revoked_at, k.last_used_at";
+
+fn select() -> Sql {
+    Sql::new("select ", []).text(COLUMNS).text(" from api_keys k where ")
+}
+
+struct KeyAndCredential(ApiKeyRow, CredentialRow);
+
+impl FromQueryResult for KeyAndCredential {
+    fn from_query_result(
+        row: &QueryResult,
+        prefix: &str,
+    ) -> std::result::Result<Self, sea_orm::DbErr> {
+        Ok(Self(
+            ApiKeyRow::from_query_result(row, prefix)?,
+            CredentialRow::from_query_result(row, prefix)?,
+        ))
+    }
+}
+
+fn from_row(row: ApiKeyRow) -> Result<ApiKey> {
+    let list = |what: &str, json: &str| {
+        serde_json::from_str::<Vec<String>>(json)
+            .map_err(|_| Error::Corrupt(format!("the {what} of api key {} are no list", row.id)))
+    };
+    let scopes = list("scopes", &row.scopes)?;
+    let scopes = scopes.iter().map(|scope| word(scope, "a scope")).collect::<Result<ScopeSet>>()?;
+    let project_ids =
+        row.project_ids.as_deref().map(|json| list("project_ids", json)).transpose()?;
+    let project_ids: Option<Vec<ProjectId>> = project_ids
+        .map(|ids| ids.iter().map(|id| word(id, "a project id")).collect::<Result<_>>())
+        .transpose()?;
+    Ok(ApiKey {
+        id: ApiKeyId::from_uuid(row.id),
+        org_id: OrganizationId::from_uuid(row.org_id),
+        name: row.name,
+        lookup: row.lookup,
+        last_four: row.last_four,
+        scopes,
+        project_ids,
+        created_by: UserId::from_uuid(row.created_by),
+        created_at: time::instant(row.created_at)?,
+        revoked_at: time::optional(row.revoked_at)?,
+        last_used_at: time::optional(row.last_used_at)?,
+    })
+}
