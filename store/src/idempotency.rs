@@ -53,14 +53,14 @@ pub type RecordId = Id<Record>;
 /// A record to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRecord {
-    /// Its id.
-    pub id: RecordId,
     /// What it is found by.
     pub scope: IdempotencyScope,
     /// Of the request.
     pub fingerprint: String,
     /// The command that the request runs, if it runs one.
     pub command_id: Option<CommandId>,
+    /// Status and body of the answer, if it is known already.
+    pub outcome: Option<(u16, Vec<u8>)>,
     /// Now.
     pub created_at: DateTime<Utc>,
     /// From when on the key is as good as new.
@@ -94,26 +94,29 @@ pub async fn find(c: &impl ConnectionTrait, scope: &IdempotencyScope) -> Result<
     sql.one(c).await?.map(from_row).transpose()
 }
 
-/// Writes a record without an outcome, or says that there is one already. An expired one is replaced.
+/// Writes a record, or says that there is one already. An expired one is replaced.
 /// On PostgreSQL it waits for a transaction that is writing the same, so only one is ever told true.
 ///
 /// # Errors
 /// As any statement.
 #[tracing::instrument(level = "debug", skip_all, fields(org = %record.scope.org))]
 pub async fn insert(tx: &Tx, record: &NewRecord) -> Result<bool> {
+    let (status, body) = record.outcome.as_ref().map(|(s, b)| (i64::from(*s), b.clone())).unzip();
     let sql = Sql::new(
         "insert into idempotency_records (org_id, key_id, method, path, idempotency_key,
-           id, fingerprint, command_id, created_at, expires_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+           id, fingerprint, command_id, status, body, created_at, expires_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
          on conflict (org_id, key_id, method, path, idempotency_key) do update
            set id = excluded.id, fingerprint = excluded.fingerprint,
-             command_id = excluded.command_id, status = null, body = null,
+             command_id = excluded.command_id, status = excluded.status, body = excluded.body,
              created_at = excluded.created_at, expires_at = excluded.expires_at
            where idempotency_records.expires_at <= excluded.created_at",
         record.scope.values().into_iter().chain([
-            record.id.uuid().into(),
+            RecordId::generate(record.created_at).uuid().into(),
             record.fingerprint.as_str().into(),
             record.command_id.map(Id::uuid).into(),
+            status.into(),
+            body.into(),
             time::micros(record.created_at).into(),
             time::micros(record.expires_at).into(),
         ]),

@@ -20,11 +20,11 @@ pub mod testing;
 pub mod usage;
 
 pub use commands::commands;
-pub use db::{Backend, Db, Options, Tx};
+pub use db::{Backend, ConnectOptions, Db, Tx};
 pub use error::{Error, Result};
 pub use notify::{Listener, Signal, listen, notify};
 pub use reach::{Everyone, Page, PageRequest, Reach, Scope};
-pub use sandboxes::sandboxes;
+pub use sandboxes::{SandboxFilter, sandboxes};
 pub use sea_orm::ConnectionTrait;
 pub use tenants::{api_keys, organizations, projects, users};
 pub use time::truncate;

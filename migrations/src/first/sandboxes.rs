@@ -41,8 +41,7 @@ pub(super) const STATEMENTS: &[&str] = &[
     "create index sandboxes_current on sandboxes (org_id, id)
         where phase in ('creating', 'starting', 'ready', 'expiring')",
     "create index sandboxes_by_project on sandboxes (project_id, id)",
-    "create index sandboxes_on_host on sandboxes (host)
-        where phase in ('creating', 'starting', 'ready')",
+    "create index sandboxes_on_host on sandboxes (host) where removed_at is null",
     // The one column that drives the reconciler: when to look at the row next, null = never again.
     "create index sandboxes_reconcile on sandboxes (host, reconcile_at)
         where reconcile_at is not null",

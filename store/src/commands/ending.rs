@@ -73,6 +73,31 @@ impl Commands {
         Ok(true)
     }
 
+    /// Cancels a command that nobody has begun to start; false = somebody has, or it is over.
+    ///
+    /// # Errors
+    /// As any statement.
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, command = %id))]
+    pub async fn cancel_queued(
+        &self,
+        tx: &Tx,
+        id: CommandId,
+        mode: CancelMode,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        let sql = Sql::new(
+            "update commands as c set status = 'canceled', finished_at = $2, canceled_at = $2,
+               cancel_mode = $3, lease_until = null
+             where c.id = $1 and c.status = 'queued'",
+            [id.uuid().into(), time::micros(now).into(), mode.as_str().into()],
+        );
+        if self.within(sql).execute(tx).await? == 0 {
+            return Ok(false);
+        }
+        self.save_heads(tx, id, &Inline::default(), &Inline::default()).await?;
+        Ok(true)
+    }
+
     /// Ends all commands of a sandbox that are not over, at `at` or when they started if that is
     /// later, and returns them with their output.
     ///

@@ -15,7 +15,7 @@ use domain::{
 use sea_orm::ConnectionTrait;
 
 pub use ending::End;
-pub use logs::{LogChunk, purge_logs};
+pub use logs::LogChunk;
 use row::{from_row, select};
 
 use crate::{

@@ -1,9 +1,7 @@
 //! What background workers ask of commands. Whoever runs a command renews its lease; one whose lease
 //! ran out is an orphan that another worker takes over.
 
-use std::time::Duration;
-
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{command::Command, id::CommandId};
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
@@ -26,7 +24,7 @@ impl Commands {
         c: &impl ConnectionTrait,
         host: &str,
         now: DateTime<Utc>,
-        lease: Duration,
+        lease: TimeDelta,
         limit: u32,
     ) -> Result<Vec<Command>> {
         let sql = Sql::new(

@@ -50,6 +50,17 @@ impl Sandboxes {
         from_row(sql.one(c).await?.ok_or(Error::Missing("sandbox"))?)
     }
 
+    /// The sandbox, locked until the transaction ends: it cannot end while something is begun in it.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, sandbox = %id))]
+    pub async fn lock(&self, tx: &Tx, id: SandboxId) -> Result<Sandbox> {
+        let sql = self.within(select("s.id = ").bind(id.uuid()));
+        let row = sql.lock(tx, "for no key update of s").one(tx).await?;
+        from_row(row.ok_or(Error::Missing("sandbox"))?)
+    }
+
     /// A page of the sandboxes that the filter lets through.
     ///
     /// # Errors

@@ -1,8 +1,6 @@
 //! What background workers ask of sandboxes. Any number of processes may ask at the same time.
 
-use std::time::Duration;
-
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{id::SandboxId, sandbox::Sandbox};
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
@@ -26,7 +24,7 @@ impl Sandboxes {
         c: &impl ConnectionTrait,
         host: &str,
         now: DateTime<Utc>,
-        lease: Duration,
+        lease: TimeDelta,
         limit: u32,
     ) -> Result<Vec<Sandbox>> {
         let sql = Sql::new(
@@ -69,13 +67,68 @@ impl Sandboxes {
         time::optional(self.within(sql).value(c).await?)
     }
 
+    /// Plans the next look at a sandbox, or none; the generation stays. Does nothing when somebody
+    /// else changed the row since it was read: they have planned their own.
+    ///
+    /// # Errors
+    /// As any statement.
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, sandbox = %sandbox.id))]
+    pub async fn reschedule(
+        &self,
+        c: &impl ConnectionTrait,
+        sandbox: &Sandbox,
+        reconcile_at: Option<DateTime<Utc>>,
+    ) -> Result<()> {
+        let sql = Sql::new(
+            "update sandboxes as s set reconcile_at = $3 where s.id = $1 and s.generation = $2",
+            [
+                sandbox.id.uuid().into(),
+                sandbox.generation.into(),
+                reconcile_at.map(time::micros).into(),
+            ],
+        );
+        self.within(sql).execute(c).await?;
+        Ok(())
+    }
+
+    /// Notes that the driver has removed a sandbox whose phase does not change with that, such as a
+    /// failed one. Noted twice, the first instant stays.
+    ///
+    /// # Errors
+    /// As any statement.
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, sandbox = %id))]
+    pub async fn mark_removed(
+        &self,
+        c: &impl ConnectionTrait,
+        id: SandboxId,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let sql = Sql::new(
+            "update sandboxes as s
+             set removed_at = $2, reconcile_at = null, generation = generation + 1
+             where s.id = $1 and s.removed_at is null and s.phase in ('failed', 'destroyed')",
+            [id.uuid().into(), time::micros(now).into()],
+        );
+        self.within(sql).execute(c).await?;
+        Ok(())
+    }
+
+    /// The sandboxes of a host that its driver may run or has left-overs of, ended or not.
+    ///
+    /// # Errors
+    /// As any statement.
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, host))]
+    pub async fn on_host(&self, c: &impl ConnectionTrait, host: &str) -> Result<Vec<Sandbox>> {
+        self.unremoved(c, host, "").await
+    }
+
     /// The sandboxes of a host that are ready.
     ///
     /// # Errors
     /// As any statement.
     #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, host))]
     pub async fn ready_on(&self, c: &impl ConnectionTrait, host: &str) -> Result<Vec<Sandbox>> {
-        self.on_host(c, host, " and s.phase = 'ready'").await
+        self.unremoved(c, host, " and s.phase = 'ready'").await
     }
 
     /// The sandboxes of a host that take work or will.
@@ -84,17 +137,17 @@ impl Sandboxes {
     /// As any statement.
     #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, host))]
     pub async fn live_on(&self, c: &impl ConnectionTrait, host: &str) -> Result<Vec<Sandbox>> {
-        self.on_host(c, host, "").await
+        self.unremoved(c, host, &format!(" and s.phase in {LIVE}")).await
     }
 
-    async fn on_host(
+    async fn unremoved(
         &self,
         c: &impl ConnectionTrait,
         host: &str,
         condition: &str,
     ) -> Result<Vec<Sandbox>> {
-        let sql = select("s.host = ").bind(host).text(" and s.phase in ").text(LIVE);
-        let rows = self.within(sql.text(condition)).text(" order by s.id").all(c).await?;
+        let sql = select("s.removed_at is null and s.host = ").bind(host).text(condition);
+        let rows = self.within(sql).text(" order by s.id").all(c).await?;
         rows.into_iter().map(from_row).collect()
     }
 
