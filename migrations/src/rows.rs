@@ -166,9 +166,11 @@ pub struct IdempotencyRow {
     pub expires_at: i64,
 }
 
-/// What is read of `signing_keys`.
+/// A row of `signing_keys`.
 #[derive(Clone, FromQueryResult)]
 pub struct SigningKeyRow {
     pub id: Uuid,
     pub secret: Vec<u8>,
+    pub created_at: i64,
+    pub retired_at: Option<i64>,
 }

@@ -20,7 +20,7 @@ pub mod testing;
 pub mod usage;
 
 pub use commands::commands;
-pub use db::{Backend, ConnectOptions, Db, Tx};
+pub use db::{Backend, Db, Options, Tx};
 pub use error::{Error, Result};
 pub use notify::{Listener, Signal, listen, notify};
 pub use reach::{Everyone, Page, PageRequest, Reach, Scope};

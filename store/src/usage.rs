@@ -2,10 +2,7 @@
 //! nothing.
 
 use chrono::{DateTime, Utc};
-use domain::{
-    id::{Id, Named, OrganizationId, ProjectId},
-    sandbox::Sandbox,
-};
+use domain::id::{Id, Named, OrganizationId, ProjectId};
 use migrations::rows::UsageRow;
 use sea_orm::ConnectionTrait;
 
@@ -80,22 +77,6 @@ pub struct UsageRecord {
     pub at: DateTime<Utc>,
 }
 
-impl UsageRecord {
-    /// One more of a metric, counted of a resource in a sandbox.
-    #[must_use]
-    pub fn one(metric: Metric, sandbox: &Sandbox, resource_id: String, at: DateTime<Utc>) -> Self {
-        Self {
-            id: Id::generate(at),
-            org_id: sandbox.org_id,
-            project_id: Some(sandbox.project_id),
-            metric,
-            resource_id,
-            amount: 1,
-            at,
-        }
-    }
-}
-
 impl Named for UsageRecord {
     const PREFIX: &'static str = "use";
 }
@@ -125,7 +106,8 @@ impl Usage {
     pub async fn compute_unit_seconds(
         &self,
         c: &impl ConnectionTrait,
-        (from, until): (DateTime<Utc>, DateTime<Utc>),
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<i64> {
         // `ended`: an open meter runs to now, but never past its sandbox's expiry.

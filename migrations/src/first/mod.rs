@@ -19,15 +19,23 @@ impl MigrationName for First {
     }
 }
 
+pub(crate) const fn statements() -> [&'static [&'static str]; 5] {
+    [
+        tenants::STATEMENTS,
+        templates::STATEMENTS,
+        sandboxes::STATEMENTS,
+        commands::STATEMENTS,
+        records::STATEMENTS,
+    ]
+}
+
 #[async_trait::async_trait]
 impl MigrationTrait for First {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let c = manager.get_connection();
-        ddl::run(c, tenants::STATEMENTS).await?;
-        ddl::run(c, templates::STATEMENTS).await?;
-        templates::seed(c).await?;
-        ddl::run(c, sandboxes::STATEMENTS).await?;
-        ddl::run(c, commands::STATEMENTS).await?;
-        ddl::run(c, records::STATEMENTS).await
+        for noun in statements() {
+            ddl::run(c, noun).await?;
+        }
+        templates::seed(c).await
     }
 }

@@ -148,38 +148,38 @@ impl Commands {
         let sql = self.within(sql).text(" order by l.seq limit ").bind(i64::from(limit));
         sql.all(c).await?.into_iter().map(from_row).collect()
     }
+}
 
-    /// Drops the logs of up to `limit` commands that were over before an instant, and says of how
-    /// many. Their records and kept output stay. An interrupted call is made good by the next one.
-    ///
-    /// # Errors
-    /// As any statement.
-    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach))]
-    pub async fn purge_logs(
-        &self,
-        c: &impl ConnectionTrait,
-        before: DateTime<Utc>,
-        limit: u32,
-    ) -> Result<u64> {
-        let sql = Sql::new(
-            "select c.id from commands c where c.first_seq <= c.last_seq and c.finished_at < $1",
-            [time::micros(before).into()],
-        );
-        let sql = self.within(sql).text(" order by c.finished_at limit ").bind(i64::from(limit));
-        let ids: Vec<Uuid> = sql.column(c).await?;
-        if ids.is_empty() {
-            return Ok(0);
-        }
-        // The chunks first: rows that say there are none would hide what is left of them for ever.
-        let sql = Sql::new("delete from command_logs where command_id in ", []);
-        sql.list(ids.iter().copied()).execute(c).await?;
-        let sql = Sql::new(
-            "update commands set first_seq = last_seq + 1, log_bytes = 0
-             where first_seq <= last_seq and id in ",
-            [],
-        );
-        sql.list(ids).execute(c).await
+/// Drops the logs of up to `limit` commands that were over before an instant, and says of how many.
+/// Their records and kept output stay. An interrupted call is made good by the next one.
+///
+/// # Errors
+/// As any statement.
+#[tracing::instrument(level = "debug", skip_all)]
+pub async fn purge_logs(
+    c: &impl ConnectionTrait,
+    before: DateTime<Utc>,
+    limit: u32,
+) -> Result<u64> {
+    let ids: Vec<Uuid> = Sql::new(
+        "select id from commands where first_seq <= last_seq and finished_at < $1
+         order by finished_at limit $2",
+        [time::micros(before).into(), i64::from(limit).into()],
+    )
+    .column(c)
+    .await?;
+    if ids.is_empty() {
+        return Ok(0);
     }
+    // The chunks first: rows that say there are none would hide what is left of them for ever.
+    let sql = Sql::new("delete from command_logs where command_id in ", []);
+    sql.list(ids.iter().copied()).execute(c).await?;
+    let sql = Sql::new(
+        "update commands set first_seq = last_seq + 1, log_bytes = 0
+         where first_seq <= last_seq and id in ",
+        [],
+    );
+    sql.list(ids).execute(c).await
 }
 
 /// The last of the oldest chunks that have `excess` bytes together, and how many they really have.

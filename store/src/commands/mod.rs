@@ -15,7 +15,7 @@ use domain::{
 use sea_orm::ConnectionTrait;
 
 pub use ending::End;
-pub use logs::LogChunk;
+pub use logs::{LogChunk, purge_logs};
 use row::{from_row, select};
 
 use crate::{

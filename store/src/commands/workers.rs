@@ -1,7 +1,9 @@
 //! What background workers ask of commands. Whoever runs a command renews its lease; one whose lease
 //! ran out is an orphan that another worker takes over.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 use domain::{command::Command, id::CommandId};
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
@@ -24,7 +26,7 @@ impl Commands {
         c: &impl ConnectionTrait,
         host: &str,
         now: DateTime<Utc>,
-        lease: TimeDelta,
+        lease: Duration,
         limit: u32,
     ) -> Result<Vec<Command>> {
         let sql = Sql::new(

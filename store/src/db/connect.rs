@@ -3,11 +3,11 @@
 use std::{path::Path, time::Duration};
 
 use sea_orm::{
-    Database, DatabaseConnection,
+    ConnectOptions, Database, DatabaseConnection,
     sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use super::{ConnectOptions, Db};
+use super::{Db, Options};
 use crate::error::{Error, Result};
 
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -18,7 +18,7 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Testing each time would double the round trips of a read; a connection that was just used lives.
 const TEST_IF_IDLE_FOR: Duration = Duration::from_secs(30);
 
-pub(super) async fn connect(url: &str, options: &ConnectOptions) -> Result<Db> {
+pub(super) async fn connect(url: &str, options: &Options) -> Result<Db> {
     if url.starts_with("sqlite:") {
         return sqlite(url, options).await;
     }
@@ -27,12 +27,12 @@ pub(super) async fn connect(url: &str, options: &ConnectOptions) -> Result<Db> {
             connect.statement_timeout(STATEMENT_TIMEOUT).set_application_name("crownest");
         })
         .await?;
-        return Ok(Db { read_write: pool.clone(), read: pool });
+        return Ok(Db { write: pool.clone(), read: pool });
     }
     Err(Error::Unavailable("a database address starts with sqlite:// or postgres://".into()))
 }
 
-async fn sqlite(url: &str, options: &ConnectOptions) -> Result<Db> {
+async fn sqlite(url: &str, options: &Options) -> Result<Db> {
     let parsed: SqliteConnectOptions = url.parse().map_err(Error::from)?;
     let file = parsed.get_filename().to_owned();
     if url.contains(":memory:") || url.contains("mode=memory") || file.as_os_str().is_empty() {
@@ -41,7 +41,7 @@ async fn sqlite(url: &str, options: &ConnectOptions) -> Result<Db> {
     if let Some(folder) = file.parent().filter(|folder| *folder != Path::new("")) {
         std::fs::create_dir_all(folder).map_err(|error| Error::Unavailable(Box::new(error)))?;
     }
-    let read_write = open(url, 1, |connect| {
+    let write = open(url, 1, |connect| {
         connect.map_sqlx_sqlite_opts(|sqlite| {
             sqlite
                 .create_if_missing(true)
@@ -57,15 +57,15 @@ async fn sqlite(url: &str, options: &ConnectOptions) -> Result<Db> {
         connect.map_sqlx_sqlite_opts(|sqlite| sqlite.read_only(true).busy_timeout(BUSY_TIMEOUT));
     })
     .await?;
-    Ok(Db { read_write, read })
+    Ok(Db { write, read })
 }
 
 async fn open(
     url: &str,
     max_connections: u32,
-    set: impl FnOnce(&mut sea_orm::ConnectOptions),
+    set: impl FnOnce(&mut ConnectOptions),
 ) -> Result<DatabaseConnection> {
-    let mut options = sea_orm::ConnectOptions::new(url);
+    let mut options = ConnectOptions::new(url);
     options
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)

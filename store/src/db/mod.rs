@@ -17,7 +17,7 @@ use crate::error::Result;
 
 /// What an operator may set about connections.
 #[derive(Debug, Clone)]
-pub struct ConnectOptions {
+pub struct Options {
     /// Connections at a time: all of them on PostgreSQL, those for reading on SQLite.
     pub max_connections: u32,
 }
@@ -36,7 +36,7 @@ pub enum Backend {
 pub struct Db {
     /// The same pool twice on PostgreSQL. On SQLite, one connection that writes and a pool that
     /// cannot: readers never wait for the writer, and no reader can become one.
-    read_write: DatabaseConnection,
+    write: DatabaseConnection,
     read: DatabaseConnection,
 }
 
@@ -46,7 +46,7 @@ impl Db {
     /// # Errors
     /// [`crate::Error::Unavailable`] when it does not answer or the address is of no known kind.
     #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn connect(url: &str, options: ConnectOptions) -> Result<Self> {
+    pub async fn connect(url: &str, options: Options) -> Result<Self> {
         connect::connect(url, &options).await
     }
 
@@ -78,7 +78,7 @@ impl Db {
                 .then_some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        Ok(Tx::new(self.read_write.begin_with_options(options).await?))
+        Ok(Tx::new(self.write.begin_with_options(options).await?))
     }
 
     /// For single statements that only read.
@@ -90,8 +90,8 @@ impl Db {
     /// For single statements that write. On SQLite it waits for the open transaction to end, so
     /// whoever holds one must use that instead.
     #[must_use]
-    pub const fn read_write(&self) -> &DatabaseConnection {
-        &self.read_write
+    pub const fn write(&self) -> &DatabaseConnection {
+        &self.write
     }
 
     /// Whether it answers.
@@ -107,7 +107,7 @@ impl Db {
     /// Which database it is.
     #[must_use]
     pub fn backend(&self) -> Backend {
-        if self.read_write.get_database_backend() == DbBackend::Postgres {
+        if self.write.get_database_backend() == DbBackend::Postgres {
             Backend::Postgres
         } else {
             Backend::Sqlite
@@ -120,7 +120,7 @@ impl Db {
     /// As any statement.
     pub async fn close(self) -> Result<()> {
         self.read.close().await?;
-        self.read_write.close().await?;
+        self.write.close().await?;
         Ok(())
     }
 }

@@ -50,15 +50,15 @@ impl Sandboxes {
         from_row(sql.one(c).await?.ok_or(Error::Missing("sandbox"))?)
     }
 
-    /// The sandbox, locked until the transaction ends: it cannot end while something is begun in it.
+    /// The sandbox, its row held as it is until the transaction ends: it cannot end meanwhile, and
+    /// others may hold it, too.
     ///
     /// # Errors
     /// [`Error::Missing`].
     #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, sandbox = %id))]
-    pub async fn lock(&self, tx: &Tx, id: SandboxId) -> Result<Sandbox> {
-        let sql = self.within(select("s.id = ").bind(id.uuid()));
-        let row = sql.lock(tx, "for no key update of s").one(tx).await?;
-        from_row(row.ok_or(Error::Missing("sandbox"))?)
+    pub async fn hold(&self, tx: &Tx, id: SandboxId) -> Result<Sandbox> {
+        let sql = self.within(select("s.id = ").bind(id.uuid())).lock(tx, "for share of s");
+        from_row(sql.one(tx).await?.ok_or(Error::Missing("sandbox"))?)
     }
 
     /// A page of the sandboxes that the filter lets through.

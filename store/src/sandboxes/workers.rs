@@ -1,6 +1,8 @@
 //! What background workers ask of sandboxes. Any number of processes may ask at the same time.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 use domain::{id::SandboxId, sandbox::Sandbox};
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
@@ -24,7 +26,7 @@ impl Sandboxes {
         c: &impl ConnectionTrait,
         host: &str,
         now: DateTime<Utc>,
-        lease: TimeDelta,
+        lease: Duration,
         limit: u32,
     ) -> Result<Vec<Sandbox>> {
         let sql = Sql::new(

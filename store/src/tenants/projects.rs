@@ -64,6 +64,21 @@ impl Projects {
         from_row(row.ok_or(Error::Missing("project"))?)
     }
 
+    /// The oldest project of this name.
+    ///
+    /// # Errors
+    /// As any statement.
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach))]
+    pub async fn find_by_name(
+        &self,
+        c: &impl ConnectionTrait,
+        name: &str,
+    ) -> Result<Option<Project>> {
+        let sql = Sql::new(SELECT, []).text("p.name = ").bind(name);
+        let sql = self.reach.by_project(sql, "p.org_id", "p.id").text(" order by p.id limit 1");
+        sql.one(c).await?.map(from_row).transpose()
+    }
+
     /// Writes a new project.
     ///
     /// # Errors
