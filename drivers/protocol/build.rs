@@ -3,6 +3,6 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto/guest.proto");
     let files = protox::compile(["guest.proto"], ["proto"])?;
-    tonic_prost_build::configure().compile_fds(files)?;
+    tonic_prost_build::configure().bytes(".").compile_fds(files)?;
     Ok(())
 }

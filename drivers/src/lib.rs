@@ -3,6 +3,7 @@
 //! the guest's, reached through [`Driver::connect`] and spoken by [`guest::Guest`]).
 
 mod driver;
+pub mod guest;
 pub mod simulated;
 mod spec;
 
