@@ -220,6 +220,7 @@ impl Machine {
         };
         let mut variables = self.env.clone();
         variables.extend(request.env);
+        variables.insert("CROWNEST_COMMAND_ID".to_owned(), request.command_id);
         let process = Process::new(Arc::clone(self), Arc::clone(&command), started_at);
         let shell = Shell::new(process, cwd, variables);
         tokio::spawn(process::run(shell, command, request.command_line));
@@ -265,18 +266,23 @@ async fn next_part(
     Ok(chunks.message().await?.and_then(|chunk| chunk.part))
 }
 
-/// Collects an upload as it comes, refusing it as soon as it is too large.
+/// Collects an upload up to its commit, refusing it as soon as it is too large.
 async fn collect(open: &WriteOpen, chunks: &mut Streaming<WriteChunk>) -> Result<Vec<u8>, Status> {
     let mut data = Vec::new();
-    while let Some(part) = next_part(chunks).await? {
-        let write_chunk::Part::Data(chunk) = part else { break };
-        data.extend(chunk);
+    loop {
+        match next_part(chunks).await? {
+            Some(write_chunk::Part::Data(chunk)) => data.extend(chunk),
+            Some(write_chunk::Part::Commit(_)) => return Ok(data),
+            Some(write_chunk::Part::Open(_)) => {
+                return Err(Status::invalid_argument("a file is opened once"));
+            }
+            None => return Err(Status::aborted("the upload was cut off")),
+        }
         let size = u64::try_from(data.len()).unwrap_or(u64::MAX);
         if open.max_bytes > 0 && size > open.max_bytes {
             return Err(refusal(Reason::FileTooLarge));
         }
     }
-    Ok(data)
 }
 
 /// The next bytes that a port sends; an empty message, once, when it sends no more.

@@ -4,6 +4,7 @@
 use protocol::{Reason, WORKSPACE};
 
 const MAX_PATH_BYTES: usize = 4096;
+const MAX_NAME_BYTES: usize = 255;
 
 /// How far a path may lead while it is resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,7 @@ impl Address {
                 ".." => {
                     names.pop();
                 }
+                name if name.len() > MAX_NAME_BYTES => return Err(Reason::InvalidPath),
                 name => names.push(name.to_owned()),
             }
         }

@@ -98,12 +98,15 @@ impl Filesystem {
                 Some(Node::Link { target }) if !ahead.is_empty() || last == Last::Follow => {
                     n_links += 1;
                     if n_links > MAX_LINKS {
-                        return Err(Reason::FileNotFound);
-                    }
-                    if target.starts_with('/') {
-                        place.clear();
+                        return Err(Reason::InvalidPath);
                     }
                     let names = target.split('/').filter(|name| !name.is_empty());
+                    if target.starts_with('/') {
+                        place.clear();
+                        // Like the agent, which does not go on from `/` to see where that leads.
+                        let first: Vec<_> = names.clone().take(1).map(str::to_owned).collect();
+                        within(address.reach, &first)?;
+                    }
                     ahead.extend(names.rev().map(str::to_owned));
                 }
                 found => {

@@ -128,7 +128,8 @@ impl Filesystem {
         now: DateTime<Utc>,
     ) -> Result<FileStat, Reason> {
         self.create_parents(address, parents, now)?;
-        let place = self.walk(address, Last::Follow).map_err(parent_missing)?;
+        let last = if parents == Parents::Create { Last::Follow } else { Last::Keep };
+        let place = self.walk(address, last).map_err(parent_missing)?;
         match self.node(&place.names) {
             Some(Node::Directory { .. }) if parents == Parents::Create => {}
             Some(_) => return Err(Reason::AlreadyExists),
@@ -150,19 +151,20 @@ impl Filesystem {
         let source = self.existing(from, Last::Keep)?.names;
         let target = self.walk(to, Last::Keep).map_err(parent_missing)?.names;
         let moves_directory = matches!(self.node(&source), Some(Node::Directory { .. }));
-        match self.node(&target) {
-            Some(_) if existing == Existing::Keep => return Err(Reason::AlreadyExists),
-            Some(Node::Directory { .. }) if !moves_directory => return Err(Reason::IsDirectory),
-            Some(Node::Directory { entries, .. }) if !entries.is_empty() && source != target => {
-                return Err(Reason::DirectoryNotEmpty);
-            }
-            Some(Node::File { .. } | Node::Link { .. }) if moves_directory => {
-                return Err(Reason::NotDirectory);
-            }
-            Some(_) | None => {}
-        }
         if moves_directory && target.starts_with(&source) && source != target {
             return Err(Reason::InvalidPath);
+        }
+        let replaced = self.node(&target).filter(|_| source != target);
+        match replaced {
+            None if existing == Existing::Keep && source == target => {
+                return Err(Reason::AlreadyExists);
+            }
+            None => {}
+            Some(_) if existing == Existing::Keep => return Err(Reason::AlreadyExists),
+            Some(Node::Directory { .. }) if !moves_directory => return Err(Reason::IsDirectory),
+            Some(Node::Directory { entries, .. }) if entries.is_empty() => {}
+            Some(_) if moves_directory => return Err(Reason::AlreadyExists),
+            Some(_) => {}
         }
         let node = self.take(&source, now)?;
         self.put(&target, node, now)?;
