@@ -1,0 +1,85 @@
+//! Finds out whether this host can run sandboxes, by running one that does nothing, and what it
+//! cannot enforce for them. Changes nothing that lasts.
+
+use std::{process::Stdio, time::Duration};
+
+use tokio::{process::Command, time::timeout};
+
+use super::{
+    LocalConfig, arguments,
+    failure::{Doing, Failure, Result},
+    groups::{self, Controller},
+    host::{self, Host},
+    launcher, record,
+};
+use crate::spec::Limitation;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+pub(super) async fn check(config: &LocalConfig) -> Result<Vec<Limitation>> {
+    record::private_directory(&config.state_dir)?;
+    let host = Host::look();
+    trial(config, &host).await?;
+    let enforced = groups::enforceable();
+    let mut limitations: Vec<_> = Controller::ALL
+        .into_iter()
+        .filter(|controller| !enforced.contains(controller))
+        .filter_map(unenforced)
+        .collect();
+    for (name, program) in [("python3", &host.python), ("node", &host.node)] {
+        if program.is_none() {
+            limitations.push(Limitation {
+                what: format!("Templates with {name} are refused, for the host does not have it."),
+                remedy: format!("Install {name} with the system's package manager."),
+            });
+        }
+    }
+    if config.uids().is_none() {
+        limitations.push(Limitation {
+            what: "All sandboxes run as the server's own user.".to_owned(),
+            remedy: "Run the server as root; then each sandbox gets a user of its own.".to_owned(),
+        });
+    }
+    limitations.push(Limitation {
+        what: "Sandboxes share the kernel of the host, and have no network.".to_owned(),
+        remedy: "Use the cloud_hypervisor driver for code that is not trusted.".to_owned(),
+    });
+    Ok(limitations)
+}
+
+fn unenforced(controller: Controller) -> Option<Limitation> {
+    let what = match controller {
+        Controller::Cpu => "The CPU time of a sandbox is not limited.",
+        Controller::Memory => {
+            "The memory of a sandbox is not limited, except for the files in its directories."
+        }
+        // The user namespace bounds them as well.
+        Controller::Pids if host::counts_processes_by_namespace() => return None,
+        Controller::Pids => "The number of processes of a sandbox is not limited.",
+    };
+    let remedy = "Run the server as root, or as a systemd unit with Delegate=cpu memory pids.";
+    Some(Limitation { what: what.to_owned(), remedy: remedy.to_owned() })
+}
+
+/// Runs a sandbox that does nothing, as one of the users that sandboxes run as.
+async fn trial(config: &LocalConfig, host: &Host) -> Result<()> {
+    let bwrap = host::find_program(&config.bwrap).map_err(|error| {
+        let path = config.bwrap.display();
+        Failure::unsupported(format!("there is no {path} ({error}); install bubblewrap"))
+    })?;
+    let uid = config.uids().map(|_| config.first_uid);
+    let agent = config.agent_for(uid)?;
+    let mut command = Command::new(&bwrap);
+    command.args(arguments::trial(host, &agent)).env_clear().current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    if let Some(uid) = uid {
+        command.uid(uid).gid(uid);
+    }
+    let ended = timeout(DEADLINE, command.output());
+    let ended = ended.await.map_err(|_| Failure::timed_out("a trial of bubblewrap hangs"))?;
+    let output = ended.doing("start", &bwrap)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(launcher::explained(String::from_utf8_lossy(&output.stderr).trim()))
+}

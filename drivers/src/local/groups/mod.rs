@@ -1,0 +1,266 @@
+//! Control groups of sandboxes: CPU time, memory and processes are limited where the host lets this
+//! server do it, in hierarchies of version 1, of version 2, or both. What it cannot limit it tells,
+//! and leaves the rest as it is.
+
+mod detect;
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub(super) use self::detect::Controller;
+use self::detect::{Hierarchy, OWN_GROUP, Version};
+use super::failure::{Doing, Result};
+use crate::spec::Limits;
+
+const CPU_PERIOD_MICROS: u32 = 100_000;
+const SHARED_GROUP: &str = "crownest";
+const REMOVE_RETRY: Duration = Duration::from_millis(10);
+
+/// The groups of one sandbox, one directory for each hierarchy.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Groups {
+    pub directories: Vec<PathBuf>,
+}
+
+/// A place where groups of sandboxes can be made, and what they limit there.
+#[derive(Debug)]
+struct Place {
+    version: Version,
+    directory: PathBuf,
+    controllers: Vec<Controller>,
+}
+
+/// What this host can limit for a sandbox, found out by trying.
+pub(super) fn enforceable() -> BTreeSet<Controller> {
+    let limits = Limits { cpu_milli: 1000, memory_mib: 64, disk_mib: 1, n_pids: 16 };
+    let mut enforced = BTreeSet::new();
+    for place in places() {
+        let directory = place.directory.join(format!("trial-{}", std::process::id()));
+        if place.make(&directory, &limits).is_ok() {
+            enforced.extend(place.controllers);
+        }
+        // Nothing was ever in it, so it goes at once if it is there.
+        let _ = fs::remove_dir(&directory);
+    }
+    enforced
+}
+
+impl Groups {
+    /// Makes the groups of a sandbox wherever the host allows it.
+    pub fn make(name: &str, limits: &Limits) -> Result<Self> {
+        let mut directories = Vec::new();
+        for place in places() {
+            let directory = place.directory.join(name);
+            match place.make(&directory, limits) {
+                Ok(()) => directories.push(directory),
+                Err(error) if is_refusal(&error) => {}
+                Err(error) => return Err(error).doing("limit", &directory),
+            }
+        }
+        Ok(Self { directories })
+    }
+
+    /// Puts a process, and all that it will start, into the groups.
+    pub fn join(&self, pid: i32) -> Result<()> {
+        for directory in &self.directories {
+            let path = directory.join("cgroup.procs");
+            fs::write(&path, pid.to_string()).doing("join", &path)?;
+        }
+        Ok(())
+    }
+
+    /// The processes in any of the groups.
+    pub fn pids(&self) -> Vec<i32> {
+        let read = |directory: &PathBuf| {
+            let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+            text.lines().filter_map(|line| line.parse().ok()).collect::<Vec<i32>>()
+        };
+        self.directories.iter().flat_map(read).collect()
+    }
+
+    /// Removes the groups, for which the kernel takes a moment after the last process is gone.
+    pub async fn remove(&self, deadline: Duration) -> Result<()> {
+        let give_up_at = tokio::time::Instant::now() + deadline;
+        for directory in &self.directories {
+            loop {
+                match fs::remove_dir(directory) {
+                    Ok(()) => break,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                    Err(error) if tokio::time::Instant::now() >= give_up_at => {
+                        return Err(error).doing("remove", directory);
+                    }
+                    Err(_) => tokio::time::sleep(REMOVE_RETRY).await,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Place {
+    /// Makes a group with limits, or nothing at all.
+    fn make(&self, directory: &Path, limits: &Limits) -> io::Result<()> {
+        match fs::create_dir(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        self.limit(directory, limits).inspect_err(|_| {
+            // If it stays, it is an empty group without limits, and the error says why.
+            let _ = fs::remove_dir(directory);
+        })
+    }
+
+    fn limit(&self, directory: &Path, limits: &Limits) -> io::Result<()> {
+        for controller in &self.controllers {
+            for (file, value, need) in settings(self.version, *controller, limits) {
+                match fs::write(directory.join(file), value) {
+                    // Such as the limit of swap on a kernel without swap accounting.
+                    Err(error) if need == Need::IfThere && is_missing(&error) => {}
+                    written => written?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Always,
+    IfThere,
+}
+
+/// The files of a group that limit something, in the order in which they must be written.
+fn settings(
+    version: Version,
+    controller: Controller,
+    limits: &Limits,
+) -> Vec<(&'static str, String, Need)> {
+    let quota = (u64::from(limits.cpu_milli) * u64::from(CPU_PERIOD_MICROS) / 1000).max(1000);
+    let memory = u64::from(limits.memory_mib) << 20;
+    match (version, controller) {
+        (Version::One, Controller::Cpu) => vec![
+            ("cpu.cfs_period_us", CPU_PERIOD_MICROS.to_string(), Need::Always),
+            ("cpu.cfs_quota_us", quota.to_string(), Need::Always),
+        ],
+        (Version::Two, Controller::Cpu) => {
+            vec![("cpu.max", format!("{quota} {CPU_PERIOD_MICROS}"), Need::Always)]
+        }
+        (Version::One, Controller::Memory) => vec![
+            ("memory.limit_in_bytes", memory.to_string(), Need::Always),
+            ("memory.memsw.limit_in_bytes", memory.to_string(), Need::IfThere),
+            ("memory.swappiness", "0".to_owned(), Need::IfThere),
+        ],
+        (Version::Two, Controller::Memory) => vec![
+            ("memory.max", memory.to_string(), Need::Always),
+            ("memory.swap.max", "0".to_owned(), Need::IfThere),
+        ],
+        (_, Controller::Pids) => vec![("pids.max", limits.n_pids.to_string(), Need::Always)],
+    }
+}
+
+/// The places of this host, made ready. Those that cannot be are left out.
+fn places() -> Vec<Place> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    detect::hierarchies(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"))
+        .into_iter()
+        .filter_map(prepare)
+        .collect()
+}
+
+fn prepare(hierarchy: Hierarchy) -> Option<Place> {
+    let Hierarchy { version, base, controllers } = hierarchy;
+    if version == Version::Two && names(&base.join("cgroup.controllers")).is_empty() {
+        return None;
+    }
+    let directory = base.join(SHARED_GROUP);
+    if !directory.is_dir() {
+        fs::create_dir(&directory).ok()?;
+    }
+    let controllers = match version {
+        Version::One => controllers,
+        Version::Two => {
+            delegate_from_own(&base);
+            delegate(&directory);
+            names(&directory.join("cgroup.subtree_control"))
+        }
+    };
+    (!controllers.is_empty()).then_some(Place { version, directory, controllers })
+}
+
+/// Version 2 lets a group have processes or children with limits, not both. If the server is all
+/// that is in the way, it moves into a child of its own, as a delegated unit is meant to.
+fn delegate_from_own(base: &Path) {
+    if delegate(base) || fs::create_dir_all(base.join(OWN_GROUP)).is_err() {
+        return;
+    }
+    let own = base.join(OWN_GROUP).join("cgroup.procs");
+    if fs::write(own, std::process::id().to_string()).is_ok() {
+        delegate(base);
+    }
+}
+
+/// Hands the controllers of a group on to its children; false if the group has processes.
+fn delegate(group: &Path) -> bool {
+    let path = group.join("cgroup.subtree_control");
+    let handed_on = names(&path);
+    names(&group.join("cgroup.controllers"))
+        .into_iter()
+        .filter(|controller| !handed_on.contains(controller))
+        .map(|controller| fs::write(&path, format!("+{}", controller.name())))
+        .all(|written| !written.is_err_and(|e| e.kind() == io::ErrorKind::ResourceBusy))
+}
+
+fn names(path: &Path) -> Vec<Controller> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let has = |one: &Controller| text.split_whitespace().any(|name| name == one.name());
+    Controller::ALL.into_iter().filter(has).collect()
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+}
+
+/// Whether the host does not let this server make groups here, as opposed to something being broken.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::NotFound
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_written_in_the_words_of_each_version() {
+        let limits = Limits { cpu_milli: 1500, memory_mib: 2, disk_mib: 0, n_pids: 7 };
+        let shown = |version| {
+            let settings =
+                Controller::ALL.into_iter().flat_map(|one| settings(version, one, &limits));
+            settings.map(|(file, value, _)| format!("{file}={value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            shown(Version::One),
+            [
+                "cpu.cfs_period_us=100000",
+                "cpu.cfs_quota_us=150000",
+                "memory.limit_in_bytes=2097152",
+                "memory.memsw.limit_in_bytes=2097152",
+                "memory.swappiness=0",
+                "pids.max=7",
+            ]
+        );
+        assert_eq!(
+            shown(Version::Two),
+            ["cpu.max=150000 100000", "memory.max=2097152", "memory.swap.max=0", "pids.max=7"]
+        );
+    }
+}

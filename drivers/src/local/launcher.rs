@@ -1,0 +1,270 @@
+//! Starts a sandbox and waits until its agent answers. Leaves no process that is not on record: what
+//! is started first is a shell that becomes bubblewrap only once the server says so, and ends if the
+//! server dies before.
+
+use std::{
+    ffi::OsString,
+    os::{fd::OwnedFd, unix::net::UnixListener},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use domain::id::SandboxId;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    process::{Child, ChildStderr, Command},
+    sync::watch,
+};
+
+use super::{
+    arguments::MARK,
+    failure::{Doing, Failure, Result},
+    host,
+    processes::Process,
+};
+use crate::driver::ErrorKind;
+
+/// Waits for a line, then becomes bubblewrap. Standard output is one end of a pair of sockets: what
+/// to wait for comes in, what bubblewrap tells goes out (descriptor 3). The files need no place on
+/// the host that a sandbox's user would have to be able to read.
+const SCRIPT: &str = "\
+IFS= read -r go <&1 || exit 1
+exec \"$@\" 3>&1 >/dev/null 4<<'PASSWD' 5<<'GROUP' 6<<'HOSTS' 7<<'NSSWITCH' 8<<'HOSTNAME'
+user:x:1000:1000::/home/user:/bin/sh
+nobody:x:65534:65534::/:/usr/sbin/nologin
+PASSWD
+user:x:1000:
+nogroup:x:65534:
+GROUP
+127.0.0.1 localhost sandbox
+::1 localhost
+HOSTS
+passwd: files
+group: files
+hosts: files dns
+NSSWITCH
+sandbox
+HOSTNAME
+";
+
+const MAX_COMPLAINT_BYTES: usize = 8 * 1024;
+const N_FILES: u64 = 65_536;
+/// Bubblewrap itself, which waits outside of the sandbox.
+const N_OUTSIDE: u64 = 1;
+
+/// A shell that waits to become a sandbox.
+#[derive(Debug)]
+pub(super) struct Launcher {
+    pub process: Process,
+    talk: UnixStream,
+    complaint: Arc<Mutex<Vec<u8>>>,
+    ended: watch::Receiver<bool>,
+}
+
+/// What bubblewrap tells about itself.
+#[derive(Debug, Deserialize)]
+struct Info {
+    #[serde(rename = "child-pid")]
+    child_pid: i32,
+}
+
+/// What to start, and as whom.
+#[derive(Debug)]
+pub(super) struct Launch {
+    pub bwrap: PathBuf,
+    pub arguments: Vec<OsString>,
+    pub id: SandboxId,
+    pub uid: Option<u32>,
+    pub n_pids: u32,
+    /// The agent's standard input.
+    pub listener: UnixListener,
+}
+
+impl Launcher {
+    /// Starts the shell. Dropping the launcher before [`Launcher::go`] ends it.
+    pub fn start(launch: Launch) -> Result<Self> {
+        let (talk, far) = pair()?;
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", SCRIPT, "sh"])
+            .args(prlimit_command(&launch))
+            .arg(&launch.bwrap)
+            .args(&launch.arguments)
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env(MARK, launch.id.to_string())
+            .current_dir("/")
+            .stdin(Stdio::from(OwnedFd::from(launch.listener)))
+            .stdout(Stdio::from(far))
+            .stderr(Stdio::piped())
+            // Out of reach of the signals of the server's terminal.
+            .process_group(0);
+        if let Some(uid) = launch.uid {
+            command.uid(uid).gid(uid);
+        }
+        let mut child = command.spawn().doing("start", Path::new("/bin/sh"))?;
+        // It holds the other ends of what the shell got, so they would never seem closed.
+        drop(command);
+        let pid = child.id().and_then(|id| i32::try_from(id).ok());
+        let process = pid.and_then(Process::now);
+        let complaint = Arc::default();
+        if let Some(stderr) = child.stderr.take() {
+            tokio::spawn(listen(stderr, Arc::clone(&complaint)));
+        }
+        let ended = reap(child);
+        let process = process.ok_or_else(|| Failure::host("the launcher ended at once"))?;
+        Ok(Self { process, talk, complaint, ended })
+    }
+
+    /// Lets the shell become bubblewrap and returns the first process inside.
+    pub async fn go(&mut self) -> Result<Process> {
+        let mut told = Vec::new();
+        let talking = async {
+            self.talk.write_all(b"go\n").await?;
+            loop {
+                let n_bytes = self.talk.read_buf(&mut told).await?;
+                if let Ok(info) = serde_json::from_slice::<Info>(&told) {
+                    return Ok(Some(info));
+                }
+                if n_bytes == 0 {
+                    return Ok::<_, std::io::Error>(None);
+                }
+            }
+        };
+        let info = talking.await.unwrap_or_default();
+        match info.and_then(|info| Process::now(info.child_pid)) {
+            Some(agent) => Ok(agent),
+            None => Err(self.failed().await),
+        }
+    }
+
+    /// Waits for bubblewrap to end; for as long as it runs, forever.
+    pub async fn end(&self) -> Failure {
+        // An error is a reaper that is gone, which it is only after the end.
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+        self.failed().await
+    }
+
+    /// What went wrong, in the words of whoever complained.
+    async fn failed(&self) -> Failure {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        // The complaint is written before the end, but may be read after it.
+        let _ = tokio::time::timeout(PATIENCE, self.ended.clone().wait_for(|ended| *ended)).await;
+        let bytes = self.complaint.lock().expect("nobody panics while holding it").clone();
+        explained(String::from_utf8_lossy(&bytes).trim())
+    }
+}
+
+/// Turns a complaint of the shell, of bubblewrap or of the agent into a failure.
+pub(super) fn explained(complaint: &str) -> Failure {
+    let says = |texts: &[&str]| texts.iter().any(|text| complaint.contains(text));
+    let (kind, remedy) = if says(&["not found", "Unknown option"]) {
+        (ErrorKind::Unsupported, "; install bubblewrap 0.8 or later")
+    } else if says(&["No space left", "Resource temporarily", "Cannot allocate", "Too many open"]) {
+        (ErrorKind::NoCapacity, "")
+    } else if says(&["namespace", "uid map", "Permission denied", "Operation not permitted"]) {
+        (
+            ErrorKind::Unsupported,
+            "; this host does not let the server make namespaces: allow user namespaces \
+             (sysctl kernel.unprivileged_userns_clone=1, \
+             kernel.apparmor_restrict_unprivileged_userns=0), or in a container its security options",
+        )
+    } else {
+        (ErrorKind::Host, "")
+    };
+    let complaint = if complaint.is_empty() { "it ended without a word" } else { complaint };
+    Failure::new(kind, format!("the sandbox did not start: {complaint}{remedy}"))
+}
+
+/// The program that bounds what bubblewrap and all that it starts may use, and then becomes it. A
+/// server that is root in a container may not do that to a process of another user.
+fn prlimit_command(launch: &Launch) -> Vec<String> {
+    // Only a privileged server could raise what it may use itself.
+    let n_files = getrlimit(Resource::Nofile).maximum.map_or(N_FILES, |own| own.min(N_FILES));
+    let mut command = vec![
+        "prlimit".to_owned(),
+        "--core=0:0".to_owned(),
+        format!("--nofile={n_files}:{n_files}"),
+    ];
+    if launch.uid.is_some() {
+        let n_pids = u64::from(launch.n_pids) + N_OUTSIDE;
+        command.push(format!("--nproc={n_pids}:{n_pids}"));
+    }
+    command
+}
+
+/// Bounds the processes of a sandbox that has no user of its own by their number in its user
+/// namespace. Before the kernel could do that, it counted all that the server's user runs.
+pub(super) fn limit_processes(agent: Process, uid: Option<u32>, n_pids: u32) -> Result<()> {
+    if uid.is_some() || !host::counts_processes_by_namespace() {
+        return Ok(());
+    }
+    let limit =
+        getrlimit(Resource::Nproc).maximum.map_or(n_pids.into(), |own| own.min(n_pids.into()));
+    let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
+    match prlimit(Pid::from_raw(agent.pid), Resource::Nproc, limit) {
+        Ok(_) => Ok(()),
+        // It is dead; whoever waits for it will say why.
+        Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(errno) => Err(Failure::host(format!("cannot limit the number of processes: {errno}"))),
+    }
+}
+
+fn pair() -> Result<(UnixStream, OwnedFd)> {
+    let make = || {
+        let (near, far) = std::os::unix::net::UnixStream::pair()?;
+        near.set_nonblocking(true)?;
+        Ok::<_, std::io::Error>((UnixStream::from_std(near)?, OwnedFd::from(far)))
+    };
+    make().doing("make", Path::new("a pair of sockets"))
+}
+
+/// Keeps the beginning of what a sandbox complains about, and reads on so that it never blocks.
+async fn listen(mut stderr: ChildStderr, complaint: Arc<Mutex<Vec<u8>>>) {
+    let mut bytes = [0; 1024];
+    while let Ok(n_bytes @ 1..) = stderr.read(&mut bytes).await {
+        let mut complaint = complaint.lock().expect("nobody panics while holding it");
+        let room = MAX_COMPLAINT_BYTES - complaint.len();
+        complaint.extend(&bytes[..n_bytes.min(room)]);
+    }
+}
+
+/// Waits for a process of ours, so that no zombie stays when a sandbox ends.
+fn reap(mut child: Child) -> watch::Receiver<bool> {
+    let (sender, ended) = watch::channel(false);
+    tokio::spawn(async move {
+        // How it ended is told by its complaint.
+        let _ = child.wait().await;
+        sender.send_replace(true);
+    });
+    ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complaints_are_understood() {
+        for (complaint, wanted) in [
+            ("sh: 2: exec: bwrap: not found", ErrorKind::Unsupported),
+            ("bwrap: Unknown option --disable-userns", ErrorKind::Unsupported),
+            ("bwrap: setting up uid map: Permission denied", ErrorKind::Unsupported),
+            ("bwrap: No permissions to create a new namespace", ErrorKind::Unsupported),
+            (
+                "bwrap: Creating new namespace failed: No space left on device",
+                ErrorKind::NoCapacity,
+            ),
+            ("bwrap: Creating new namespace failed: Cannot allocate memory", ErrorKind::NoCapacity),
+            ("the agent panicked", ErrorKind::Host),
+            ("", ErrorKind::Host),
+        ] {
+            assert_eq!(explained(complaint).kind, wanted, "{complaint}");
+        }
+    }
+}

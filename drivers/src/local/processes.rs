@@ -1,0 +1,194 @@
+//! Finds processes of the host and ends them. Never trusts a process id alone: ids are used again,
+//! so a process is its id and the instant at which it started.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+use serde::{Deserialize, Serialize};
+
+use super::failure::{Doing, Failure, Result};
+
+/// One process, and none that gets its id later in the same boot of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Process {
+    pub pid: i32,
+    /// Clock ticks since the host booted.
+    started: u64,
+}
+
+#[derive(Debug)]
+struct Stat {
+    process: Process,
+    parent: i32,
+    is_dead: bool,
+}
+
+impl Process {
+    /// The process that has this id now, unless it is dead already.
+    pub fn now(pid: i32) -> Option<Self> {
+        stat(pid).filter(|stat| !stat.is_dead).map(|stat| stat.process)
+    }
+
+    pub fn is_alive(self) -> bool {
+        Self::now(self.pid) == Some(self)
+    }
+
+    /// Sends SIGKILL, and waits until it is dead or `deadline` has passed. Blocks the thread.
+    fn kill(self, deadline: Instant) -> Result<()> {
+        let Some(pid) = Pid::from_raw(self.pid) else { return Ok(()) };
+        let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
+        // The descriptor holds on to whoever has the id now; only then it is safe to compare.
+        if !self.is_alive() {
+            return Ok(());
+        }
+        pidfd_send_signal(&descriptor, Signal::KILL)
+            .map_err(|errno| Failure::host(format!("cannot kill process {}: {errno}", self.pid)))?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).ok();
+        let mut ended = [PollFd::new(&descriptor, PollFlags::IN)];
+        match poll(&mut ended, left.as_ref()) {
+            Ok(0) => Err(Failure::timed_out(format!("process {} does not die", self.pid))),
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(Failure::host(format!("cannot wait for {}: {errno}", self.pid))),
+        }
+    }
+}
+
+/// How to recognize the processes of one sandbox from outside.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Marks {
+    /// Processes that are known, and their children.
+    pub known: Vec<Process>,
+    /// A user id that no other process of the host has.
+    pub uid: Option<u32>,
+    /// A variable in the environment that it was started with, as `NAME=value`.
+    pub variable: String,
+    /// Ids that a control group holds.
+    pub group: Vec<i32>,
+}
+
+/// Ends every process that has one of the marks, until none is left.
+pub(super) async fn kill_all(
+    marks: impl Fn() -> Marks + Send + 'static,
+    deadline: Duration,
+) -> Result<()> {
+    let deadline = Instant::now() + deadline;
+    let killing = tokio::task::spawn_blocking(move || {
+        loop {
+            let found = find(&marks()).doing("look at", Path::new("/proc"))?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            found.into_iter().try_for_each(|process| process.kill(deadline))?;
+        }
+    });
+    killing.await.unwrap_or_else(|error| Err(Failure::host(format!("killing broke off: {error}"))))
+}
+
+/// The user ids that some process has.
+pub(super) fn uids_in_use() -> io::Result<BTreeSet<u32>> {
+    Ok(pids()?.into_iter().flat_map(uids).collect())
+}
+
+fn find(marks: &Marks) -> io::Result<Vec<Process>> {
+    let mut found = Vec::new();
+    for pid in pids()? {
+        // A process may end while it is looked at; then it is none of ours any more.
+        let Some(stat) = stat(pid).filter(|stat| !stat.is_dead) else { continue };
+        let known = marks
+            .known
+            .iter()
+            .any(|known| *known == stat.process || (known.pid == stat.parent && known.is_alive()));
+        if known
+            || marks.group.contains(&pid)
+            || marks.uid.is_some_and(|uid| uids(pid).contains(&uid))
+            || has_variable(pid, &marks.variable)
+        {
+            found.push(stat.process);
+        }
+    }
+    Ok(found)
+}
+
+fn pids() -> io::Result<Vec<i32>> {
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        pids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    Ok(pids)
+}
+
+fn stat(pid: i32) -> Option<Stat> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Reads `pid (name) state parent ... started ...`; the name may hold spaces and parentheses.
+fn parse_stat(text: &str) -> Option<Stat> {
+    let pid = text.split_once(' ')?.0.parse().ok()?;
+    let mut fields = text.rsplit_once(") ")?.1.split(' ');
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let started = fields.nth(17)?.parse().ok()?;
+    let is_dead = matches!(state, "Z" | "X" | "x");
+    Some(Stat { process: Process { pid, started }, parent, is_dead })
+}
+
+/// The real, effective, saved and file system user id.
+fn uids(pid: i32) -> Vec<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+    line.split_whitespace().filter_map(|uid| uid.parse().ok()).collect()
+}
+
+fn has_variable(pid: i32, variable: &str) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_does_not_confuse_the_fields() {
+        let rest = "0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0";
+        let stat = parse_stat(&format!("12 (a) b (c)) S 1 {rest} 777 1 2")).unwrap();
+        assert_eq!(stat.process, Process { pid: 12, started: 777 });
+        assert_eq!((stat.parent, stat.is_dead), (1, false));
+        assert!(parse_stat(&format!("12 (a) Z 1 {rest} 777")).unwrap().is_dead);
+        assert!(parse_stat("12 (a) S").is_none());
+    }
+
+    #[tokio::test]
+    async fn marked_processes_die_and_others_do_not() {
+        let spawn = |value: &str| {
+            let mut command = tokio::process::Command::new("sleep");
+            command.arg("1000").env("CROWNEST_TEST_MARK", value).kill_on_drop(true);
+            command.spawn().unwrap()
+        };
+        let mark = format!("marked-{}", std::process::id());
+        let (mut marked, mut other) = (spawn(&mark), spawn("other"));
+        let variable = format!("CROWNEST_TEST_MARK={mark}");
+        let marks = move || Marks { variable: variable.clone(), ..Marks::default() };
+        kill_all(marks, Duration::from_secs(10)).await.unwrap();
+        assert!(!marked.wait().await.unwrap().success());
+        assert!(other.try_wait().unwrap().is_none());
+    }
+
+    #[test]
+    fn the_id_alone_is_not_the_process() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let me = Process::now(pid).unwrap();
+        assert!(me.is_alive());
+        assert!(!Process { started: me.started + 1, ..me }.is_alive());
+    }
+}

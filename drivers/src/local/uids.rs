@@ -1,0 +1,128 @@
+//! Gives each sandbox a user of its own when the server is root: a user namespace that maps the
+//! host's root would keep root's access to everything that root owns. Claims are links in a
+//! directory of the host, so that servers with different state directories share one range.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, symlink},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    failure::{Doing, Failure, Result},
+    lock::Lock,
+    processes,
+};
+use crate::driver::ErrorKind;
+
+const LOCK_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A range of user ids that belongs to sandboxes.
+#[derive(Debug, Clone)]
+pub(super) struct Uids {
+    directory: PathBuf,
+    first: u32,
+    n_uids: u32,
+}
+
+impl Uids {
+    pub fn new(directory: PathBuf, first: u32, n_uids: u32) -> Self {
+        Self { directory, first, n_uids }
+    }
+
+    /// Claims an id for the sandbox of this run directory; the same one when asked again.
+    pub async fn claim(&self, run_directory: &Path) -> Result<u32> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&self.directory)
+            .doing("create", &self.directory)?;
+        let lock = Lock::acquire(&self.directory.join("lock"), LOCK_DEADLINE).await?;
+        let claim = self.claim_locked(run_directory);
+        drop(lock);
+        claim
+    }
+
+    fn claim_locked(&self, run_directory: &Path) -> Result<u32> {
+        if let Some(uid) = self.claimed(run_directory)? {
+            return Ok(uid);
+        }
+        // A claim whose sandbox is gone is stale, but a process may have outlived it.
+        let in_use = processes::uids_in_use().doing("look at", Path::new("/proc"))?;
+        let range = self.first..self.first.saturating_add(self.n_uids);
+        for uid in range.filter(|uid| !in_use.contains(uid)) {
+            let path = self.path(uid);
+            match fs::read_link(&path) {
+                Ok(holder) if holder.exists() => continue,
+                Ok(_) => fs::remove_file(&path).doing("remove", &path)?,
+                Err(_) => {}
+            }
+            symlink(run_directory, &path).doing("claim", &path)?;
+            return Ok(uid);
+        }
+        let text = format!("all {} user ids for sandboxes are in use", self.n_uids);
+        Err(Failure::new(ErrorKind::NoCapacity, text))
+    }
+
+    /// The id that the sandbox of this run directory has claimed.
+    pub fn claimed(&self, run_directory: &Path) -> Result<Option<u32>> {
+        let entries = match fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).doing("list", &self.directory),
+        };
+        for entry in entries {
+            let entry = entry.doing("list", &self.directory)?;
+            let uid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let holder = fs::read_link(entry.path()).ok();
+            if let (Some(uid), Some(holder)) = (uid, holder)
+                && holder == run_directory
+            {
+                return Ok(Some(uid));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives an id back. Nothing of the sandbox may run any more.
+    pub fn release(&self, uid: u32) -> Result<()> {
+        let path = self.path(uid);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).doing("remove", &path)
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn path(&self, uid: u32) -> PathBuf {
+        self.directory.join(uid.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_id_has_one_holder_until_it_is_given_back_or_the_holder_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let holder = |name: &str| {
+            let path = directory.path().join(name);
+            fs::create_dir_all(&path).unwrap();
+            path
+        };
+        // Far above what anything on the host uses.
+        let uids = Uids::new(directory.path().join("uids"), 3_900_000_000, 2);
+        let (a, b, c) = (holder("a"), holder("b"), holder("c"));
+        assert_eq!(uids.claim(&a).await.unwrap(), 3_900_000_000);
+        assert_eq!(uids.claim(&b).await.unwrap(), 3_900_000_001);
+        assert_eq!(uids.claim(&a).await.unwrap(), 3_900_000_000, "asked again");
+        assert_eq!(uids.claim(&c).await.unwrap_err().kind, ErrorKind::NoCapacity);
+        uids.release(3_900_000_001).unwrap();
+        assert_eq!(uids.claim(&c).await.unwrap(), 3_900_000_001, "given back");
+        fs::remove_dir(&a).unwrap();
+        assert_eq!(uids.claim(&b).await.unwrap(), 3_900_000_000, "its holder is gone");
+    }
+}

@@ -1,0 +1,114 @@
+//! A host for tests of the local driver: a state directory of its own, the agent that was built, and
+//! nothing left over at the end, however a test ends.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use domain::id::SandboxId;
+use drivers::{
+    Driver,
+    local::{Local, LocalConfig},
+};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+pub struct LocalHost {
+    pub config: LocalConfig,
+    _directory: TempDir,
+}
+
+impl LocalHost {
+    pub fn new() -> Self {
+        let directory =
+            tempfile::Builder::new().prefix("crownest-").tempdir().expect("a directory");
+        let config = LocalConfig::new(directory.path().join("state"), agent());
+        Self { config, _directory: directory }
+    }
+
+    pub fn driver(&self) -> Local {
+        Local::new(self.config.clone())
+    }
+
+    pub fn run_directory(&self, id: SandboxId) -> PathBuf {
+        self.config.state_dir.join("sandboxes").join(id.to_string())
+    }
+
+    /// The process of the agent as the host numbers it.
+    pub fn agent_pid(&self, id: SandboxId) -> i32 {
+        self.pid_on_record(id, "agent")
+    }
+
+    fn pid_on_record(&self, id: SandboxId, who: &str) -> i32 {
+        let text = fs::read(self.run_directory(id).join("record.json")).expect("a record");
+        let record: serde_json::Value = serde_json::from_slice(&text).expect("a record is JSON");
+        let pid = record[who]["pid"].as_i64().expect("the process is on record");
+        i32::try_from(pid).expect("process ids are small")
+    }
+
+    /// Kills the agent, and all of the sandbox with it, and waits until it is dead.
+    pub fn kill_agent(&self, id: SandboxId) {
+        kill(self.agent_pid(id));
+    }
+}
+
+impl Drop for LocalHost {
+    fn drop(&mut self) {
+        let driver = self.driver();
+        // In a thread, because the test's own runtime may be unwinding.
+        let removing = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                for sandbox in driver.list().await.expect("a list") {
+                    driver.remove(sandbox.id).await.expect("it can be removed");
+                }
+            });
+        });
+        let removed = removing.join();
+        assert!(removed.is_ok() || thread::panicking(), "the host could not be cleaned up");
+    }
+}
+
+/// Kills a process and waits until it is dead.
+pub fn kill(pid: i32) {
+    let process = Pid::from_raw(pid).expect("a process id");
+    kill_process(process, Signal::KILL).expect("it can be killed");
+    wait_until(|| is_dead(pid), "the process dies");
+}
+
+pub fn is_dead(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    matches!(state, None | Some('Z' | 'X'))
+}
+
+/// Waits for something that no event tells.
+pub fn wait_until(is_so: impl Fn() -> bool, what: &str) {
+    for _ in 0..2_000 {
+        if is_so() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    panic!("in vain: {what}");
+}
+
+/// The agent, which cargo does not build for the tests of another package.
+pub fn agent() -> PathBuf {
+    if let Some(path) = env::var_os("CROWNEST_GUEST_AGENT") {
+        return path.into();
+    }
+    let test = env::current_exe().expect("the path of this test");
+    // From target/debug/deps/contract-0123 to target/debug/crownest-guest.
+    let built = test.ancestors().nth(2).unwrap_or(Path::new("/")).join("crownest-guest");
+    assert!(
+        built.exists(),
+        "the agent is not built: run `cargo build -p guest`, or set CROWNEST_GUEST_AGENT to its \
+         path ({} does not exist)",
+        built.display()
+    );
+    built
+}

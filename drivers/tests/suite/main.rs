@@ -1,0 +1,6 @@
+//! The drivers, held against the contract and against what is special about each.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on is a failed test")]
+
+mod contract;
+mod local_host;
+mod simulated;
