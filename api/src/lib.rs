@@ -1,1 +1,13 @@
-//! Placeholder
+//! The server: wire, use cases, background work and what ties them together. Rules are in `domain`,
+//! queries in `store`, isolation in `drivers`.
+
+pub mod app;
+pub mod auth;
+pub mod bus;
+pub mod clock;
+pub mod config;
+pub mod http;
+pub mod rate_limits;
+pub mod serve;
+pub mod signing;
+pub mod work;

@@ -1,0 +1,38 @@
+//! API keys as their organization sees them: list, get, revoke. Keys never make keys.
+
+use std::sync::Arc;
+
+use domain::{id::ApiKeyId, key::ApiKey};
+use store::{Page, PageRequest};
+
+use super::{App, Caller, error::Result};
+
+/// Lists the organization's keys, revoked ones included, newest first.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn list(app: &Arc<App>, caller: &Caller, page: PageRequest) -> Result<Page<ApiKey>> {
+    Ok(store::api_keys(caller.reach()).list(app.db.read(), page).await?)
+}
+
+/// Gets one key.
+///
+/// # Errors
+/// `not_found`.
+pub async fn get(app: &Arc<App>, caller: &Caller, id: ApiKeyId) -> Result<ApiKey> {
+    Ok(store::api_keys(caller.reach()).get(app.db.read(), id).await?)
+}
+
+/// Revokes a key, itself included. A revoked key stays as it is. From the answer on, no server
+/// accepts it.
+///
+/// # Errors
+/// `not_found`.
+pub async fn revoke(app: &Arc<App>, caller: &Caller, id: ApiKeyId) -> Result<ApiKey> {
+    let tx = app.db.begin().await?;
+    let key = store::api_keys(caller.reach()).revoke(&tx, id, app.clock.now()).await?;
+    store::notify(&tx, crate::work::announcements::KEYS).await?;
+    tx.commit().await?;
+    app.auth.forget_rows();
+    Ok(key)
+}

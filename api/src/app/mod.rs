@@ -1,0 +1,126 @@
+//! The use cases: may they, may it, then one transaction. The only place with transactions; knows
+//! neither HTTP nor SQL.
+
+pub mod api_keys;
+pub mod caller;
+pub mod command_logs;
+pub mod commands;
+pub mod error;
+pub mod files;
+pub mod guests;
+pub mod health;
+pub mod idempotency;
+pub mod lifecycle;
+pub mod projects;
+pub mod readiness;
+pub mod sandboxes;
+pub mod tenants;
+pub mod usage;
+
+use std::{fmt, future::Future, sync::Arc};
+
+use drivers::Driver;
+use store::Db;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
+
+use crate::{
+    auth::Authenticator, bus::Bus, clock::Clock, config::Config, rate_limits::RateLimits,
+    signing::Signer, work::runner::Runner,
+};
+use caller::Caller;
+use error::{Error, Result};
+
+/// A link that works without a credential until it expires.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DownloadUrl {
+    /// The absolute URL.
+    pub url: String,
+    /// When it stops working.
+    pub expires_at: chrono::DateTime<chrono::Utc>,
+}
+
+/// How long capability URLs work (contract, section 10.4).
+pub const DOWNLOAD_URL_LIFETIME: chrono::TimeDelta = chrono::TimeDelta::minutes(15);
+
+/// Everything that use cases and background work share.
+pub struct App {
+    /// The database.
+    pub db: Db,
+    /// What runs the sandboxes of this host.
+    pub driver: Arc<dyn Driver>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// The settings.
+    pub config: Arc<Config>,
+    /// Nudges.
+    pub bus: Bus,
+    /// Who may come in.
+    pub auth: Authenticator,
+    /// How often.
+    pub rate_limits: RateLimits,
+    /// Capability URLs.
+    pub signer: Signer,
+    /// Connections to the agents inside sandboxes.
+    pub guests: guests::Guests,
+    /// The commands that this process follows.
+    pub runner: Runner,
+    /// Ends streams, so that their clients go elsewhere; set first.
+    pub draining: CancellationToken,
+    /// Ends background work; set last.
+    pub shutdown: CancellationToken,
+    /// Background work that shutdown waits for.
+    pub tasks: TaskTracker,
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("driver", &self.driver).finish_non_exhaustive()
+    }
+}
+
+impl App {
+    /// Puts the parts together. Nothing runs yet: see `work::start`.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        db: Db,
+        driver: Arc<dyn Driver>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
+        let config = Arc::new(config);
+        Arc::new(Self {
+            auth: Authenticator::new(db.clone(), Arc::clone(&clock), Arc::clone(&config)),
+            rate_limits: RateLimits::per_minute(config.rate_limit_per_minute),
+            signer: Signer::default(),
+            guests: guests::Guests::default(),
+            runner: Runner::default(),
+            bus: Bus::default(),
+            draining: CancellationToken::new(),
+            shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            db,
+            driver,
+            clock,
+            config,
+        })
+    }
+
+    /// Runs a mutation to its end even if the client goes away in the middle: a dropped request must
+    /// not leave half of its work to nobody.
+    ///
+    /// # Errors
+    /// What the mutation fails with.
+    pub async fn detached<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let handle = self.tasks.spawn(work.in_current_span());
+        match handle.await {
+            Ok(result) => result,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(Error::Overloaded("shutting down")),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Makes organizations and their first keys. For the operator's command line; not reachable by keys.
+
+use domain::{
+    Refused,
+    id::{ApiKeyId, OrganizationId, ProjectId, UserId},
+    key::{ApiKey, KeySecret},
+    limits::Plan,
+    organization::{Organization, Project, User, check_name},
+    scope::ScopeSet,
+};
+use chrono::{DateTime, Utc};
+use store::{Db, Reach, Tx};
+
+use super::error::Result;
+use crate::auth;
+
+/// What to make. What exists already by name is used.
+#[derive(Debug, Clone)]
+pub struct Bootstrap {
+    /// The organization's name.
+    pub organization: String,
+    /// The plan of a new organization.
+    pub plan: Plan,
+    /// Whose key it is.
+    pub email: String,
+    /// A further project, made if the organization has none of this name yet.
+    pub project: Option<String>,
+    /// What the key may do.
+    pub scopes: ScopeSet,
+    /// Projects that the key is restricted to; empty = none.
+    pub project_ids: Vec<ProjectId>,
+    /// Whether the key is restricted to `project`.
+    pub restrict_to_project: bool,
+    /// The key's name.
+    pub key_name: String,
+}
+
+/// What was made or found.
+#[derive(Debug)]
+pub struct Bootstrapped {
+    /// The organization.
+    pub organization: Organization,
+    /// The key's maker.
+    pub user_id: UserId,
+    /// The named project, or the default one.
+    pub project_id: ProjectId,
+    /// The key's record.
+    pub key: ApiKey,
+    /// The key itself; shown once.
+    pub secret: KeySecret,
+}
+
+/// Makes an organization with its default project, a user and a key, in one transaction.
+///
+/// # Errors
+/// `invalid_request` for a name, the scopes or a project that is not the organization's.
+pub async fn bootstrap(db: &Db, now: DateTime<Utc>, wanted: Bootstrap) -> Result<Bootstrapped> {
+    if wanted.scopes.is_empty() {
+        return Err(Refused::invalid("scopes", "scopes must name at least one scope").into());
+    }
+    let name = check_name(&wanted.organization, "organization")?;
+    let secret = auth::generate_key();
+    let hash = auth::hash_key(&secret);
+    let tx = db.begin().await?;
+    let organization = organization(&tx, now, name, wanted.plan).await?;
+    let reach = Reach::Tenant { org: organization.id, projects: None };
+    let user_id = user(&tx, now, organization.id, &wanted.email).await?;
+    let project_id = project(&tx, now, &organization, wanted.project.as_deref()).await?;
+    let mut project_ids = wanted.project_ids;
+    for id in &project_ids {
+        store::projects(reach.clone()).get(&tx, *id).await.map_err(|_| {
+            Refused::invalid("project-id", "the organization has no such project")
+        })?;
+    }
+    if wanted.restrict_to_project {
+        project_ids.push(project_id);
+    }
+    let key = ApiKey {
+        id: ApiKeyId::generate(now),
+        org_id: organization.id,
+        name: check_name(&wanted.key_name, "key-name")?,
+        lookup: secret.lookup().to_owned(),
+        last_four: secret.last_four().to_owned(),
+        scopes: wanted.scopes,
+        project_ids: (!project_ids.is_empty()).then_some(project_ids),
+        created_by: user_id,
+        created_at: now,
+        revoked_at: None,
+        last_used_at: None,
+    };
+    store::api_keys(reach).insert(&tx, &key, &hash).await?;
+    tx.commit().await?;
+    Ok(Bootstrapped { organization, user_id, project_id, key, secret })
+}
+
+async fn organization(
+    tx: &Tx,
+    now: DateTime<Utc>,
+    name: String,
+    plan: Plan,
+) -> Result<Organization> {
+    if let Some(found) = store::organizations::find_by_name(tx, &name).await? {
+        return Ok(found);
+    }
+    let organization = Organization {
+        id: OrganizationId::generate(now),
+        name,
+        plan,
+        suspended_at: None,
+        created_at: now,
+    };
+    store::organizations::insert(tx, &organization).await?;
+    insert_project(tx, now, organization.id, "default", true).await?;
+    Ok(organization)
+}
+
+async fn user(tx: &Tx, now: DateTime<Utc>, org_id: OrganizationId, email: &str) -> Result<UserId> {
+    let well_formed = email.len() <= 254
+        && email.split_once('@').is_some_and(|(local, host)| !local.is_empty() && !host.is_empty())
+        && !email.chars().any(|c| c.is_whitespace() || c.is_control());
+    if !well_formed {
+        return Err(Refused::invalid("email", "email must be an address").into());
+    }
+    if let Some(found) = store::users::find_by_email(tx, org_id, email).await? {
+        return Ok(found.id);
+    }
+    let user =
+        User { id: UserId::generate(now), org_id, email: email.to_owned(), created_at: now };
+    store::users::insert(tx, &user).await?;
+    Ok(user.id)
+}
+
+async fn project(
+    tx: &Tx,
+    now: DateTime<Utc>,
+    organization: &Organization,
+    name: Option<&str>,
+) -> Result<ProjectId> {
+    let projects = || {
+        store::projects(Reach::Tenant { org: organization.id, projects: None })
+    };
+    let Some(name) = name else { return Ok(projects().default(tx).await?.id) };
+    let name = check_name(name, "project")?;
+    if let Some(found) = projects().find_by_name(tx, &name).await? {
+        return Ok(found.id);
+    }
+    insert_project(tx, now, organization.id, &name, false).await
+}
+
+async fn insert_project(
+    tx: &Tx,
+    now: DateTime<Utc>,
+    org_id: OrganizationId,
+    name: &str,
+    is_default: bool,
+) -> Result<ProjectId> {
+    let project = Project {
+        id: ProjectId::generate(now),
+        org_id,
+        name: name.to_owned(),
+        is_default,
+        created_at: now,
+    };
+    let reach = Reach::Tenant { org: org_id, projects: None };
+    store::projects(reach).insert(tx, &project).await?;
+    Ok(project.id)
+}

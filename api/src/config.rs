@@ -1,0 +1,263 @@
+//! The one configuration: defaults, then a TOML file, then `CROWNEST_*` variables; checked as a
+//! whole at start. The README's table lists every setting.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use domain::limits::{Limits, Plan};
+use figment::{
+    Figment,
+    providers::{Env, Format, Serialized, Toml},
+};
+use serde::{Deserialize, Serialize};
+
+/// Which driver runs the sandboxes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DriverName {
+    /// bubblewrap on this host; for development and trusted code.
+    Local,
+    /// In memory; for tests and demonstrations. Nothing really runs.
+    Simulated,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Every setting.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The address to serve on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// A file to write the bound address to, for scripts that asked for port 0.
+    pub listen_file: Option<PathBuf>,
+    /// The URL under which clients reach the API, for absolute URLs in answers; without one they are
+    /// built from the request's Host header.
+    pub public_url: Option<String>,
+    /// `sqlite://PATH` or `postgres://...`.
+    pub database_url: Option<String>,
+    /// Connections to PostgreSQL, or readers of SQLite.
+    pub database_connections: u32,
+    /// Where the embedded database and the sandboxes' run directories live.
+    pub state_dir: PathBuf,
+    /// The driver.
+    pub driver: DriverName,
+    /// The guest agent's binary; by default `crownest-guest` beside this executable.
+    pub guest_agent: Option<PathBuf>,
+    /// The bubblewrap program of the local driver.
+    pub bwrap: PathBuf,
+    /// First of the user ids that local sandboxes run under when the server is root.
+    pub sandbox_uid_base: u32,
+    /// The name of this host in sandbox rows; must stay the same across restarts.
+    pub host: String,
+    /// CPU of one sandbox, in thousandths of a core.
+    pub sandbox_cpu_milli: u32,
+    /// Memory of one sandbox, in MiB.
+    pub sandbox_memory_mib: u32,
+    /// Workspace of one sandbox, in MiB.
+    pub sandbox_disk_mib: u32,
+    /// Processes of one sandbox.
+    pub sandbox_pids: u32,
+    /// Requests per key and minute; 0 = no limit.
+    pub rate_limit_per_minute: u32,
+    /// Overrides the plan's number of live sandboxes.
+    pub max_concurrent_sandboxes: Option<u32>,
+    /// Overrides the plan's longest lifetime at creation, in milliseconds.
+    pub max_create_ttl_ms: Option<u64>,
+    /// Ends sandboxes that were idle for this long, in milliseconds; off by default.
+    pub idle_timeout_ms: Option<u64>,
+    /// Days for which command logs are kept.
+    pub log_retention_days: u32,
+    /// The plan of organizations that `bootstrap` makes without naming one.
+    pub default_plan: String,
+    /// What to log, such as `info` or `info,crownest=debug`.
+    pub log: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// How long running requests may take to finish at shutdown, in seconds.
+    pub shutdown_grace_seconds: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
+            listen_file: None,
+            public_url: None,
+            database_url: None,
+            database_connections: 16,
+            state_dir: PathBuf::from("crownest-data"),
+            driver: DriverName::Local,
+            guest_agent: None,
+            bwrap: PathBuf::from("bwrap"),
+            sandbox_uid_base: 231_072,
+            host: host_name(),
+            sandbox_cpu_milli: 1000,
+            sandbox_memory_mib: 2048,
+            sandbox_disk_mib: 1024,
+            sandbox_pids: 512,
+            rate_limit_per_minute: 600,
+            max_concurrent_sandboxes: None,
+            max_create_ttl_ms: None,
+            idle_timeout_ms: None,
+            log_retention_days: 30,
+            default_plan: "builder".to_owned(),
+            log: "info".to_owned(),
+            log_format: LogFormat::Text,
+            shutdown_grace_seconds: 30,
+        }
+    }
+}
+
+/// The kernel's name for this host: two hosts that share a database must not share a name, or each
+/// would take the other's sandboxes for its own lost ones.
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_else(|_| "localhost".to_owned())
+}
+
+/// A configuration that cannot be used; the text names the setting.
+#[derive(Debug, thiserror::Error)]
+#[error("configuration: {0}")]
+pub struct ConfigError(String);
+
+impl Config {
+    /// Reads defaults, the file if one is named, and the environment, and checks the whole.
+    ///
+    /// # Errors
+    /// Names the setting that is wrong.
+    pub fn load(file: Option<PathBuf>) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(file) = file {
+            if !file.is_file() {
+                return Err(ConfigError(format!("{} is not a file", file.display())));
+            }
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        // Clients keep their own CROWNEST_* variables (an API key, a URL) in the same environment.
+        let known = Self::setting_names();
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let config: Self = figment
+            .merge(Env::prefixed("CROWNEST_").only(&known))
+            .extract()
+            .map_err(|error| ConfigError(error.to_string()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn setting_names() -> Vec<String> {
+        let value = serde_json::to_value(Self::default()).unwrap_or_default();
+        value.as_object().map(|object| object.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |text: String| Err(ConfigError(text));
+        for (name, value) in [
+            ("database_connections", u64::from(self.database_connections)),
+            ("sandbox_cpu_milli", u64::from(self.sandbox_cpu_milli)),
+            ("sandbox_memory_mib", u64::from(self.sandbox_memory_mib)),
+            ("sandbox_disk_mib", u64::from(self.sandbox_disk_mib)),
+            ("sandbox_pids", u64::from(self.sandbox_pids)),
+            ("log_retention_days", u64::from(self.log_retention_days)),
+            ("max_create_ttl_ms", self.max_create_ttl_ms.unwrap_or(1)),
+            ("idle_timeout_ms", self.idle_timeout_ms.unwrap_or(1)),
+        ] {
+            if value == 0 {
+                return refuse(format!("{name} must be at least 1"));
+            }
+        }
+        if let Some(url) = &self.public_url
+            && !(url.starts_with("http://") || url.starts_with("https://"))
+        {
+            return refuse("public_url must start with http:// or https://".to_owned());
+        }
+        if let Some(url) = &self.database_url
+            && !["sqlite://", "postgres://", "postgresql://"].iter().any(|s| url.starts_with(s))
+        {
+            return refuse("database_url must start with sqlite:// or postgres://".to_owned());
+        }
+        if self.host.is_empty() || self.host.len() > 128 {
+            return refuse("host must be 1 to 128 bytes".to_owned());
+        }
+        self.default_plan()?;
+        Ok(())
+    }
+
+    /// The plan of new organizations.
+    ///
+    /// # Errors
+    /// When the setting is no plan.
+    pub fn default_plan(&self) -> Result<Plan, ConfigError> {
+        self.default_plan.parse().map_err(|_| {
+            ConfigError("default_plan must be free, builder, scale or enterprise".to_owned())
+        })
+    }
+
+    /// The database, the embedded one in the state folder by default.
+    #[must_use]
+    pub fn database_url(&self) -> String {
+        self.database_url
+            .clone()
+            .unwrap_or_else(|| format!("sqlite://{}", self.state_dir.join("crownest.db").display()))
+    }
+
+    /// A plan's limits with this installation's overrides.
+    #[must_use]
+    pub fn limits(&self, plan: Plan) -> Limits {
+        let mut limits = plan.limits();
+        if let Some(n) = self.max_concurrent_sandboxes {
+            limits.max_concurrent_sandboxes = n;
+        }
+        if let Some(ms) = self.max_create_ttl_ms {
+            limits.max_create_ttl_ms = ms;
+            limits.max_session_ttl_ms = limits.max_session_ttl_ms.max(ms);
+        }
+        limits.idle_timeout_ms = self.idle_timeout_ms.or(limits.idle_timeout_ms);
+        limits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_fine() {
+        Config::default().check().unwrap();
+    }
+
+    #[test]
+    fn a_senseless_setting_is_refused_by_name() {
+        let refused = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.check().unwrap_err().to_string()
+        };
+        for (text, name) in [
+            (refused(|c| c.sandbox_pids = 0), "sandbox_pids"),
+            (refused(|c| c.idle_timeout_ms = Some(0)), "idle_timeout_ms"),
+            (refused(|c| c.public_url = Some("example.org".into())), "public_url"),
+            (refused(|c| c.database_url = Some("mysql://x".into())), "database_url"),
+            (refused(|c| c.default_plan = "gold".into()), "default_plan"),
+            (refused(|c| c.host = String::new()), "host"),
+        ] {
+            assert!(text.contains(name), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn the_readme_lists_every_setting() {
+        let readme = include_str!("../../README.md");
+        for name in Config::setting_names() {
+            assert!(readme.contains(&format!("| `{name}` |")), "{name} is missing in README.md");
+        }
+    }
+}

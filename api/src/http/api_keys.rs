@@ -1,0 +1,114 @@
+//! API keys on the wire (contract, section 8.3). They can be seen and revoked here, never made.
+
+use poem_openapi::{Object, OpenApi, param::Path};
+
+use chrono::{DateTime, Utc};
+use domain::{
+    id::{ApiKeyId, OrganizationId, ProjectId, UserId, entity},
+    key::{ApiKey, display_prefix},
+    scope::Scope,
+};
+
+use super::{
+    Tag,
+    error::ApiError,
+    extract::{Auth, Cursor, Limit, Query, page},
+    responses::{Json, list_view},
+    wire::Wire,
+};
+use crate::app::api_keys;
+
+/// An API key without its secret.
+#[derive(Debug, Object)]
+#[oai(rename = "ApiKey", rename_all = "camelCase", skip_serializing_if_is_none)]
+struct ApiKeyView {
+    id: Wire<ApiKeyId>,
+    org_id: Wire<OrganizationId>,
+    name: String,
+    /// The first 18 characters of the key.
+    prefix: String,
+    /// The last four characters of the key.
+    last4: String,
+    /// The projects it is restricted to; absent: all of the organization's.
+    project_ids: Option<Vec<Wire<ProjectId>>>,
+    scopes: Vec<Wire<Scope>>,
+    created_by_user_id: Wire<UserId>,
+    created_at: Wire<DateTime<Utc>>,
+    /// When it was revoked; it has opened nothing since.
+    revoked_at: Option<Wire<DateTime<Utc>>>,
+    /// When it was last used, to the minute.
+    last_used_at: Option<Wire<DateTime<Utc>>>,
+}
+
+impl From<&ApiKey> for ApiKeyView {
+    fn from(key: &ApiKey) -> Self {
+        let projects = key.project_ids.as_ref();
+        Self {
+            id: Wire(key.id),
+            org_id: Wire(key.org_id),
+            name: key.name.clone(),
+            prefix: display_prefix(&key.lookup),
+            last4: key.last_four.clone(),
+            project_ids: projects.map(|ids| ids.iter().copied().map(Wire).collect()),
+            scopes: key.scopes.iter().map(Wire).collect(),
+            created_by_user_id: Wire(key.created_by),
+            created_at: Wire(key.created_at),
+            revoked_at: key.revoked_at.map(Wire),
+            last_used_at: key.last_used_at.map(Wire),
+        }
+    }
+}
+
+list_view! {
+    /// A page of API keys.
+    ApiKeyList of ApiKeyView
+}
+
+/// One API key.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct ApiKeyResponse {
+    api_key: ApiKeyView,
+}
+
+/// The routes of API keys.
+#[derive(Debug)]
+pub struct ApiKeys;
+
+#[OpenApi(prefix_path = "/v1", tag = "Tag::ApiKeys")]
+impl ApiKeys {
+    /// List the organization's keys, revoked ones included, newest first.
+    #[oai(path = "/api-keys", method = "get", operation_id = "listApiKeys")]
+    async fn list(
+        &self,
+        caller: Auth,
+        limit: Query<Limit<50>>,
+        cursor: Query<Option<Cursor<entity::ApiKey>>>,
+    ) -> Result<Json<ApiKeyList>, ApiError> {
+        let found = api_keys::list(caller.app(), &caller, page(&limit, cursor)).await?;
+        let views = found.items.iter().map(ApiKeyView::from).collect();
+        Ok(Json(ApiKeyList::new(views, found.has_more)))
+    }
+
+    /// Get one key.
+    #[oai(path = "/api-keys/:apiKeyId", method = "get", operation_id = "getApiKey")]
+    async fn get(
+        &self,
+        caller: Auth,
+        #[oai(name = "apiKeyId")] id: Path<Wire<ApiKeyId>>,
+    ) -> Result<Json<ApiKeyResponse>, ApiError> {
+        let key = api_keys::get(caller.app(), &caller, id.0.0).await?;
+        Ok(Json(ApiKeyResponse { api_key: (&key).into() }))
+    }
+
+    /// Revoke a key at once and for good; one that is revoked already stays as it is.
+    #[oai(path = "/api-keys/:apiKeyId", method = "delete", operation_id = "revokeApiKey")]
+    async fn revoke(
+        &self,
+        caller: Auth,
+        #[oai(name = "apiKeyId")] id: Path<Wire<ApiKeyId>>,
+    ) -> Result<Json<ApiKeyResponse>, ApiError> {
+        let key = api_keys::revoke(caller.app(), &caller, id.0.0).await?;
+        Ok(Json(ApiKeyResponse { api_key: (&key).into() }))
+    }
+}

@@ -1,0 +1,200 @@
+//! Who asks, and whether they may: credential, rate, scope, in that order, before anything else of a
+//! request is looked at (contract, section 3). The first argument of every operation that has one.
+
+use std::{ops::Deref, sync::Arc};
+
+use poem::{Request, RequestBody, http::header};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    registry::{MetaSecurityScheme, Registry},
+};
+
+use domain::scope::Scope;
+
+use super::{drain, query};
+use crate::{
+    app::{App, caller::Caller},
+    http::{context::Context, error::ApiError, operations},
+};
+
+const BEARER: &str = "bearerAuth";
+const API_KEY: &str = "apiKeyAuth";
+const API_KEY_HEADER: &str = "x-api-key";
+
+/// A caller who holds the scope of the operation.
+#[derive(Debug)]
+pub struct Auth {
+    app: Arc<App>,
+    caller: Caller,
+}
+
+impl Deref for Auth {
+    type Target = Caller;
+    fn deref(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+impl Auth {
+    /// What use cases work with.
+    #[must_use]
+    pub const fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// Refuses unless the caller also holds a scope that only some requests of the operation need.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn must_also(&self, scope: Scope) -> Result<(), ApiError> {
+        self.may(scope).map_err(ApiError::lacks_scope(scope))
+    }
+}
+
+impl<'a> ApiExtractor<'a> for Auth {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        register(registry);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![BEARER, API_KEY]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        match admit(request, credential(request)).await {
+            Ok(caller) => Ok(Self { app: Arc::clone(Context::of(request).app()), caller }),
+            Err(error) => {
+                drain(body).await;
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// A caller, or whoever holds a link that a caller made.
+#[derive(Debug)]
+pub enum Access {
+    /// A caller who holds the scope of the operation.
+    Caller(Box<Caller>),
+    /// The link's token, not checked yet.
+    Token(String),
+}
+
+impl<'a> ApiExtractor<'a> for Access {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        register(registry);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![BEARER, API_KEY]
+    }
+
+    fn has_security_fallback() -> bool {
+        true
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let credential = credential(request);
+        let token = query::pairs(request).into_iter().find(|(name, _)| name == "token");
+        match (credential, token) {
+            // A link stays usable with a key after its token has ended.
+            (None, Some((_, token))) => Ok(Self::Token(token)),
+            (credential, _) => Ok(Self::Caller(Box::new(admit(request, credential).await?))),
+        }
+    }
+}
+
+fn register(registry: &mut Registry) {
+    let scheme = |ty, description| MetaSecurityScheme {
+        ty,
+        description: Some(description),
+        name: None,
+        key_in: None,
+        scheme: None,
+        bearer_format: None,
+        flows: None,
+        openid_connect_url: None,
+    };
+    let bearer = scheme("http", "An API key as `Authorization: Bearer cn_live_...`.");
+    let bearer = MetaSecurityScheme { scheme: Some("bearer"), ..bearer };
+    registry.create_security_scheme(BEARER, bearer);
+    let api_key = scheme("apiKey", "An API key as `x-api-key: cn_live_...`.");
+    let api_key =
+        MetaSecurityScheme { name: Some(API_KEY_HEADER), key_in: Some("header"), ..api_key };
+    registry.create_security_scheme(API_KEY, api_key);
+}
+
+async fn admit(request: &Request, credential: Option<&str>) -> Result<Caller, ApiError> {
+    let context = Context::of(request);
+    let app = context.app();
+    let caller = app.auth.authenticate(credential, context.request_id()).await?;
+    let rate = app.rate_limits.check(caller.key.id);
+    context.note(|seen| {
+        seen.org_id = Some(caller.org_id());
+        seen.rate = Some(rate);
+    });
+    tracing::Span::current().record("org", tracing::field::display(caller.org_id()));
+    if let Some(retry_after) = rate.retry_after {
+        return Err(ApiError::rate_limited(retry_after));
+    }
+    if let Some(scope) = operations::of(request).scope {
+        caller.may(scope).map_err(ApiError::lacks_scope(scope))?;
+    }
+    Ok(caller)
+}
+
+/// The credential of a request. A bearer token goes before `x-api-key`; an `Authorization` of another
+/// scheme is somebody else's, such as a proxy's.
+fn credential(request: &Request) -> Option<&str> {
+    let authorization = request.headers().get(header::AUTHORIZATION);
+    let bearer = authorization.and_then(|value| {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    let api_key = request.headers().get(API_KEY_HEADER).and_then(|value| value.to_str().ok());
+    bearer.or(api_key).filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_credentials_are_looked_for() {
+        for (authorization, api_key, wanted, why) in [
+            (None, None, None, "nothing"),
+            (Some("Bearer a"), None, Some("a"), "the usual form"),
+            (Some("bearer   a "), None, Some("a"), "case and white space"),
+            (None, Some("b"), Some("b"), "the other form"),
+            (Some("Bearer a"), Some("b"), Some("a"), "both"),
+            (Some("Basic a"), Some("b"), Some("b"), "another scheme"),
+            (Some("Basic a"), None, None, "another scheme alone"),
+            (Some("Bearer "), None, None, "nothing after the scheme"),
+            (Some("cn_live_x"), None, None, "no scheme"),
+        ] {
+            let mut request = Request::builder();
+            for (name, value) in [("authorization", authorization), (API_KEY_HEADER, api_key)] {
+                if let Some(value) = value {
+                    request = request.header(name, value);
+                }
+            }
+            assert_eq!(credential(&request.finish()), wanted, "{why}");
+        }
+    }
+}

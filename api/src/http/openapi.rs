@@ -1,0 +1,322 @@
+//! The OpenAPI document: poem-openapi's 3.0 description, turned into 3.1 and completed with what its
+//! macros cannot say. `openapi.yaml` at the root is this, without a server.
+
+use std::sync::LazyLock;
+
+use poem::http::StatusCode;
+use poem_openapi::OpenApiService;
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::{Map, Value, json};
+
+use domain::Code;
+
+use super::{
+    Apis,
+    operations::{self, Operation},
+};
+
+mod schema;
+
+const TITLE: &str = "CrowNest API";
+const VERSION: &str = "1.0.0";
+const DESCRIPTION: &str = "Isolated live sandboxes over HTTP. Errors are always the envelope of the \
+    `ErrorEnvelope` schema; clients branch on its `code`.";
+
+/// The document without a server, made once: nothing in it depends on a request.
+static DOCUMENT: LazyLock<Value> = LazyLock::new(build);
+
+/// The document of a server that is reached under `base_url`.
+#[must_use]
+pub fn document(base_url: &str) -> Ordered {
+    let mut document = DOCUMENT.clone();
+    document["servers"] = json!([{ "url": base_url }]);
+    Ordered(document)
+}
+
+/// The document as it is kept in the repository.
+///
+/// # Panics
+/// Never: a JSON value can be printed as YAML.
+#[must_use]
+pub fn yaml() -> String {
+    serde_yaml_ng::to_string(&Ordered(DOCUMENT.clone())).expect("a JSON value is YAML")
+}
+
+/// The page that shows the document, with everything it needs inside, so that it works offline.
+#[must_use]
+pub fn docs_page() -> String {
+    let service = service();
+    // The page is poem's, but its description is not the finished one. A server of "/" is whatever
+    // the page came from.
+    service.swagger_ui_html().replacen(&service.spec(), &document("/").to_string(), 1)
+}
+
+/// The operations as one service.
+#[must_use]
+pub fn service() -> OpenApiService<Apis, ()> {
+    OpenApiService::new(super::apis(), TITLE, VERSION)
+}
+
+fn build() -> Value {
+    let mut document: Value =
+        serde_json::from_str(&service().spec()).expect("poem prints its description as JSON");
+    schema::modernize(&mut document);
+    document["openapi"] = json!("3.1.0");
+    document["info"] = json!({
+        "title": TITLE,
+        "version": VERSION,
+        "description": DESCRIPTION,
+        "license": { "name": "Apache License 2.0", "identifier": "Apache-2.0" },
+    });
+    document["servers"] = json!([{ "url": "/" }]);
+    document["components"]["responses"] = error_responses();
+    document["components"]["headers"] = headers();
+    let mut parameters = Map::new();
+    let paths = document["paths"].as_object_mut().expect("a document has paths");
+    for operation in paths.values_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
+        complete(operation, &mut parameters);
+    }
+    document["components"]["parameters"] = Value::Object(parameters);
+    document
+}
+
+/// Adds the scope, the security and the answers' headers, and shortens what is said many times.
+fn complete(operation: &mut Value, shared: &mut Map<String, Value>) {
+    let id = operation["operationId"].as_str().unwrap_or_default();
+    let row = operations::by_id(id).expect("every operation has a row");
+    operation["x-crownest-required-scope"] = json!(row.scope.map(domain::scope::Scope::as_str));
+    if operation.get("security").is_none() {
+        operation["security"] = json!([]);
+    }
+    let responses = operation["responses"].as_object_mut().expect("an operation has answers");
+    responses.retain(|status, _| is_success(status));
+    for answer in responses.values_mut() {
+        answer["headers"] = success_headers(row);
+    }
+    for status in row.errors {
+        let reference = format!("#/components/responses/{}", error_name(*status));
+        responses.insert(status.to_string(), json!({ "$ref": reference }));
+    }
+    if let Some(parameters) = operation.get_mut("parameters").and_then(Value::as_array_mut) {
+        parameters.iter_mut().for_each(|parameter| share(parameter, shared));
+    }
+}
+
+fn is_success(status: &str) -> bool {
+    status.starts_with('2')
+}
+
+fn success_headers(row: &Operation) -> Value {
+    let mut names = vec!["X-Request-Id"];
+    if row.errors.contains(&429) {
+        names.extend(["X-RateLimit-Limit", "X-RateLimit-Remaining"]);
+    }
+    if row.successor.is_some() {
+        names.extend(["Deprecation", "Sunset", "Link"]);
+    }
+    let reference = |name| json!({ "$ref": format!("#/components/headers/{name}") });
+    names.into_iter().map(|name| (name.to_owned(), reference(name))).collect::<Map<_, _>>().into()
+}
+
+/// Parameters that many operations have are told once, as long as they are exactly the same.
+fn share(parameter: &mut Value, shared: &mut Map<String, Value>) {
+    let component = match parameter["name"].as_str() {
+        Some("limit") => "limit",
+        Some("cursor") => "cursor",
+        Some("Idempotency-Key") => "idempotencyKey",
+        _ => return,
+    };
+    parameter["description"] = json!(match component {
+        "limit" => "How many items at most.",
+        "cursor" => "The `nextCursor` of the page before.",
+        _ => "Makes a retry safe: the same key and request are carried out once, within 24 hours.",
+    });
+    let first = shared.entry(component).or_insert_with(|| parameter.clone());
+    if first == parameter {
+        *parameter = json!({ "$ref": format!("#/components/parameters/{component}") });
+    }
+}
+
+fn headers() -> Value {
+    let header = |description, schema| json!({ "description": description, "schema": schema });
+    let (text, number) = (json!({ "type": "string" }), json!({ "type": "integer", "minimum": 0 }));
+    json!({
+        "X-Request-Id": header("The request, as in the logs and in errors.", text.clone()),
+        "X-RateLimit-Limit": header("Requests per minute and key; absent when not limited.", number.clone()),
+        "X-RateLimit-Remaining": header("Requests left at this instant.", number.clone()),
+        "Retry-After": header("Seconds after which to try again.", number),
+        "Deprecation": header("Since when the route is deprecated.", text.clone()),
+        "Sunset": header("When the route may go.", text.clone()),
+        "Link": header("The route's successor.", text),
+    })
+}
+
+fn error_name(status: u16) -> String {
+    let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    reason.unwrap_or("Error").replace(' ', "")
+}
+
+fn error_responses() -> Value {
+    let responses = super::error::STATUSES.map(|status| {
+        let codes = Code::ALL.iter().filter(|code| code.status() == status);
+        let lines = codes.map(|code| format!("- `{}`: {}", code.as_str(), code.meaning()));
+        let mut headers =
+            json!({ "X-Request-Id": { "$ref": "#/components/headers/X-Request-Id" } });
+        if matches!(status, 409 | 429 | 503) {
+            headers["Retry-After"] = json!({ "$ref": "#/components/headers/Retry-After" });
+        }
+        let response = json!({
+            "description": lines.collect::<Vec<_>>().join("\n"),
+            "headers": headers,
+            "content": { "application/json": {
+                "schema": { "$ref": "#/components/schemas/ErrorEnvelope" },
+            }},
+        });
+        (error_name(status), response)
+    });
+    responses.into_iter().collect::<Map<_, _>>().into()
+}
+
+/// A JSON value that prints in one order, whatever order the maps of this build have: members that
+/// people look for first come first, the rest follow by name.
+#[derive(Debug)]
+pub struct Ordered(Value);
+
+const FIRST: &[&str] = &[
+    "openapi",
+    "info",
+    "servers",
+    "tags",
+    "paths",
+    "components",
+    "operationId",
+    "summary",
+    "name",
+    "in",
+    "title",
+    "version",
+    "type",
+    "format",
+    "description",
+    "deprecated",
+    "security",
+    "x-crownest-required-scope",
+    "parameters",
+    "requestBody",
+    "responses",
+    "required",
+    "schema",
+];
+
+impl Serialize for Ordered {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        InOrder(&self.0).serialize(serializer)
+    }
+}
+
+impl std::fmt::Display for Ordered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| std::fmt::Error)?)
+    }
+}
+
+struct InOrder<'v>(&'v Value);
+
+impl Serialize for InOrder<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(members) => {
+                let rank = |name: &str| FIRST.iter().position(|first| *first == name);
+                let mut members: Vec<_> = members.iter().collect();
+                members.sort_by_key(|(name, _)| (rank(name).unwrap_or(FIRST.len()), *name));
+                let mut map = serializer.serialize_map(Some(members.len()))?;
+                for (name, value) in members {
+                    map.serialize_entry(name, &InOrder(value))?;
+                }
+                map.end()
+            }
+            Value::Array(items) => serializer.collect_seq(items.iter().map(InOrder)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                self.0.serialize(serializer)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operations(document: &Value) -> impl Iterator<Item = (&String, &String, &Value)> {
+        let paths = document["paths"].as_object().unwrap();
+        paths.iter().flat_map(|(path, item)| {
+            item.as_object().unwrap().iter().map(move |(method, op)| (path, method, op))
+        })
+    }
+
+    #[test]
+    fn every_operation_says_what_the_contract_asks_for() {
+        for (path, method, operation) in operations(&DOCUMENT) {
+            let at = format!("{method} {path}");
+            assert!(operation["operationId"].is_string(), "{at}: id");
+            assert_eq!(operation["tags"].as_array().map(Vec::len), Some(1), "{at}: tag");
+            assert!(operation["summary"].as_str().unwrap().ends_with('.'), "{at}: summary");
+            assert!(operation.get("x-crownest-required-scope").is_some(), "{at}: scope");
+            let asks_for_a_key = !operation["security"].as_array().unwrap().is_empty();
+            let is_public = !path.starts_with("/v1/") || path.ends_with("/logs/download");
+            assert_eq!(asks_for_a_key, !is_public, "{at}: security");
+            assert_eq!(
+                operation["responses"].get("401").is_some(),
+                path.starts_with("/v1/"),
+                "{at}"
+            );
+            let takes_json = operation.get("requestBody").is_some();
+            assert_eq!(operation["responses"].get("415").is_some(), takes_json, "{at}: 415");
+        }
+    }
+
+    #[test]
+    fn the_document_is_3_1_and_has_nothing_of_3_0() {
+        let text = yaml();
+        assert!(
+            text.starts_with("openapi: 3.1.0\ninfo:\n  title: CrowNest API\n  version: 1.0.0\n")
+        );
+        assert!(!text.contains("nullable"));
+        assert!(!text.contains("param0"));
+        let reset_at = &DOCUMENT["components"]["schemas"]["UsageQuota"]["properties"]["resetAt"];
+        assert_eq!(reset_at["type"], json!(["string", "null"]));
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn walk(value: &Value, check: &mut impl FnMut(&str)) {
+            match value {
+                Value::Object(members) => {
+                    if let Some(Value::String(reference)) = members.get("$ref") {
+                        check(reference);
+                    }
+                    members.values().for_each(|value| walk(value, check));
+                }
+                Value::Array(items) => items.iter().for_each(|value| walk(value, check)),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+            }
+        }
+        let mut n = 0;
+        walk(&DOCUMENT, &mut |reference| {
+            n += 1;
+            let pointer = reference.trim_start_matches('#');
+            assert!(DOCUMENT.pointer(pointer).is_some(), "{reference}");
+        });
+        assert!(n > 100);
+    }
+
+    #[test]
+    fn the_page_holds_the_finished_document() {
+        let page = docs_page();
+        assert!(page.contains(r#""openapi":"3.1.0""#));
+        assert!(!page.contains(r#""openapi": "3.0.0""#));
+        for outside in ["src=\"http", "href=\"http"] {
+            assert!(!page.contains(outside), "the page loads nothing");
+        }
+    }
+}

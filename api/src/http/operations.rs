@@ -1,0 +1,203 @@
+//! The one table of operations: the scope that each needs and the errors that it documents. The key
+//! check and the generated document both read it; an operation without a row does not start.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+use poem::{
+    PathPattern, Request,
+    http::{HeaderValue, Method},
+};
+use poem_openapi::OpenApi;
+
+use domain::scope::Scope;
+
+/// One operation.
+#[derive(Debug)]
+pub struct Operation {
+    /// Its id in the document.
+    pub id: &'static str,
+    /// The scope that a key needs for it; `None` = a valid key is enough, or no key is asked for.
+    pub scope: Option<Scope>,
+    /// The error statuses that it can answer with.
+    pub errors: &'static [u16],
+    /// For a deprecated alias: the end of its path, and what stands there in its successor's.
+    pub successor: Option<(&'static str, &'static str)>,
+}
+
+/// Operations without any error of their own.
+const NONE: &[u16] = &[];
+const PROBE: &[u16] = &[503];
+/// Reading what a key sees.
+const READ: &[u16] = &[400, 401, 403, 404, 429, 500, 503];
+/// Reading something that may be no longer there.
+const READ_LOG: &[u16] = &[400, 401, 403, 404, 409, 429, 500, 503];
+/// Changing without a body.
+const CHANGE: &[u16] = &[400, 401, 403, 404, 409, 429, 500, 503];
+/// Changing by a body.
+const WRITE: &[u16] = &[400, 401, 403, 404, 409, 413, 415, 429, 500, 503];
+/// The same in a live sandbox.
+const LIVE_READ: &[u16] = &[400, 401, 403, 404, 410, 429, 500, 503];
+const LIVE_READ_BOUNDED: &[u16] = &[400, 401, 403, 404, 410, 413, 429, 500, 503];
+const LIVE_CHANGE: &[u16] = &[400, 401, 403, 404, 409, 410, 429, 500, 503];
+const LIVE_WRITE: &[u16] = &[400, 401, 403, 404, 409, 410, 413, 415, 429, 500, 503];
+
+const fn row(id: &'static str, scope: Option<Scope>, errors: &'static [u16]) -> Operation {
+    Operation { id, scope, errors, successor: None }
+}
+
+const fn alias(
+    id: &'static str,
+    scope: Option<Scope>,
+    errors: &'static [u16],
+    end: &'static str,
+    new_end: &'static str,
+) -> Operation {
+    Operation { id, scope, errors, successor: Some((end, new_end)) }
+}
+
+/// Every operation.
+pub const OPERATIONS: &[Operation] = &[
+    row("getHealth", None, NONE),
+    row("getReadiness", None, PROBE),
+    row("getOpenApi", None, NONE),
+    row("getApiLlmsTxt", None, NONE),
+    row("getAuthMd", None, NONE),
+    row("getApiCatalog", None, NONE),
+    row("listProjects", None, READ),
+    row("createProject", Some(Scope::ProjectCreate), WRITE),
+    row("getUsage", Some(Scope::UsageRead), READ),
+    row("listApiKeys", Some(Scope::ApiKeyRead), READ),
+    row("getApiKey", Some(Scope::ApiKeyRead), READ),
+    row("revokeApiKey", Some(Scope::ApiKeyRevoke), READ),
+    row("listSandboxes", Some(Scope::SandboxRead), READ),
+    row("createSandbox", Some(Scope::SandboxCreate), WRITE),
+    row("getSandbox", Some(Scope::SandboxRead), READ),
+    row("killSandbox", Some(Scope::SandboxKill), CHANGE),
+    row("setSandboxTtl", Some(Scope::SandboxExtend), LIVE_WRITE),
+    alias("extendSandbox", Some(Scope::SandboxExtend), LIVE_WRITE, "/extend", "/ttl"),
+    row("runCommand", Some(Scope::CommandRun), LIVE_WRITE),
+    alias("runCommandDeprecated", Some(Scope::CommandRun), LIVE_WRITE, "/run", ""),
+    alias("startCommandDeprecated", Some(Scope::CommandRun), LIVE_WRITE, "/start", ""),
+    row("getCommand", Some(Scope::CommandRead), READ),
+    row("cancelCommand", Some(Scope::CommandCancel), WRITE),
+    row("listCommandLogs", Some(Scope::CommandRead), READ_LOG),
+    row("streamCommandLogs", Some(Scope::CommandRead), READ_LOG),
+    row("createCommandLogsDownloadUrl", Some(Scope::CommandRead), READ),
+    row("downloadCommandLogs", None, READ),
+    row("listFiles", Some(Scope::FileRead), LIVE_READ_BOUNDED),
+    row("statFile", Some(Scope::FileRead), LIVE_READ),
+    row("readFile", Some(Scope::FileRead), LIVE_READ_BOUNDED),
+    row("writeFile", Some(Scope::FileWrite), LIVE_WRITE),
+    row("deleteFile", Some(Scope::FileWrite), LIVE_CHANGE),
+    row("makeDirectory", Some(Scope::FileWrite), LIVE_WRITE),
+    row("moveFile", Some(Scope::FileWrite), LIVE_WRITE),
+    row("createFileDownloadUrl", Some(Scope::FileRead), LIVE_WRITE),
+    row("downloadFile", Some(Scope::FileRead), LIVE_READ),
+];
+
+/// The row of an operation.
+#[must_use]
+pub fn by_id(id: &str) -> Option<&'static Operation> {
+    OPERATIONS.iter().find(|operation| operation.id == id)
+}
+
+/// The operation that a routed request asks for.
+///
+/// # Panics
+/// For a request that was not routed; `all_known` has seen that each route has a row.
+#[must_use]
+pub fn of(request: &Request) -> &'static Operation {
+    let pattern = request.data::<PathPattern>().expect("handlers run behind the router");
+    let found = ROUTES.by_pattern.get(&*pattern.0).and_then(|methods| {
+        methods.iter().find(|(method, _)| method == request.method()).map(|(_, row)| *row)
+    });
+    found.expect("the routes come from the same description")
+}
+
+/// Routes as poem spells them, and as the document does.
+struct Routes {
+    by_pattern: HashMap<String, Vec<(Method, &'static Operation)>>,
+    paths: Vec<(String, Vec<Method>)>,
+}
+
+static ROUTES: LazyLock<Routes> = LazyLock::new(|| {
+    let mut routes = Routes { by_pattern: HashMap::new(), paths: vec![] };
+    let paths = super::Apis::meta().into_iter().flat_map(|api| api.paths);
+    for path in paths {
+        let rows = path.operations.iter().map(|operation| {
+            let id = operation.operation_id.unwrap_or_default();
+            let row = by_id(id).unwrap_or_else(|| panic!("operation {id:?} has no row"));
+            (operation.method.clone(), row)
+        });
+        let rows: Vec<_> = rows.collect();
+        let methods = rows.iter().map(|(method, _)| method.clone()).collect();
+        routes.by_pattern.insert(pattern(&path.path), rows);
+        routes.paths.push((path.path, methods));
+    }
+    routes
+});
+
+/// Reads the whole description, so that a missing row is found at start and not by a request.
+pub fn check() {
+    LazyLock::force(&ROUTES);
+}
+
+/// poem numbers the parameters: `/a/{x}/b/{y}` is `/a/:param0/b/:param1` there.
+fn pattern(path: &str) -> String {
+    let mut n = 0;
+    let parts = path.split('/').map(|part| {
+        if !part.starts_with('{') {
+            return part.to_owned();
+        }
+        n += 1;
+        format!(":param{}", n - 1)
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+/// The methods that a path takes, for the `Allow` header; `None` for a path that is none of ours.
+#[must_use]
+pub fn allowed(path: &str) -> Option<HeaderValue> {
+    let matches = |(template, _): &&(String, Vec<Method>)| {
+        let (ours, theirs) = (template.split('/'), path.split('/'));
+        ours.clone().count() == theirs.clone().count()
+            && ours.zip(theirs).all(|(ours, theirs)| {
+                ours == theirs || (ours.starts_with('{') && !theirs.is_empty())
+            })
+    };
+    let (_, methods) = ROUTES.paths.iter().find(matches)?;
+    let mut names: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    if names.contains(&"GET") {
+        names.push("HEAD");
+    }
+    names.push("OPTIONS");
+    names.sort_unstable();
+    HeaderValue::from_str(&names.join(", ")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_operation_has_a_row_and_every_row_an_operation() {
+        let paths = super::super::Apis::meta().into_iter().flat_map(|api| api.paths);
+        let ids = paths.flat_map(|path| path.operations).map(|operation| operation.operation_id);
+        let ids: BTreeSet<_> = ids.map(|id| id.expect("every operation has an id")).collect();
+        let rows: BTreeSet<_> = OPERATIONS.iter().map(|operation| operation.id).collect();
+        assert_eq!(ids, rows);
+        assert_eq!(rows.len(), OPERATIONS.len(), "no id twice");
+    }
+
+    #[test]
+    fn patterns_and_methods() {
+        assert_eq!(pattern("/v1/a/{id}/b/{x}"), "/v1/a/:param0/b/:param1");
+        let allowed = |path| allowed(path).map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(allowed("/v1/sandboxes").as_deref(), Some("GET, HEAD, OPTIONS, POST"));
+        assert_eq!(allowed("/v1/sandboxes/x/ttl").as_deref(), Some("OPTIONS, POST"));
+        assert_eq!(allowed("/v1/sandboxes/"), None);
+        assert_eq!(allowed("/v1/nope"), None);
+    }
+}

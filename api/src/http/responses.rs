@@ -1,0 +1,256 @@
+//! What handlers answer with. Every answer with a JSON body is printed here, once, so that what is
+//! stored for a replay is what is sent.
+
+use std::marker::PhantomData;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use poem::{
+    Body, IntoResponse, Response,
+    http::{HeaderValue, StatusCode, header},
+};
+use poem_openapi::{
+    ApiResponse,
+    registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry},
+    types::{ToJSON, Type},
+};
+
+use drivers::guest::FileStat;
+
+use crate::app::idempotency::Answer;
+
+/// The content type of every JSON answer.
+pub const JSON: &str = "application/json";
+
+/// Prints a view.
+#[must_use]
+pub fn print(view: &impl ToJSON) -> Vec<u8> {
+    serde_json::to_vec(&view.to_json()).expect("a JSON value can be printed")
+}
+
+/// A printed view with its status, as idempotency stores it.
+#[must_use]
+pub fn answer(status: StatusCode, view: &impl ToJSON) -> Answer {
+    Answer { status: status.as_u16(), body: print(view) }
+}
+
+/// A response of printed JSON.
+#[must_use]
+pub fn json(status: StatusCode, body: Vec<u8>) -> Response {
+    Response::builder().status(status).content_type(JSON).body(body)
+}
+
+/// Makes the type of a page of a list (contract, section 4): a cursor exactly when there is more.
+macro_rules! list_view {
+    ($(#[$doc:meta])* $list:ident of $view:ty) => {
+        $(#[$doc])*
+        #[derive(Debug, poem_openapi::Object)]
+        #[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+        pub struct $list {
+            /// The items, newest first.
+            data: Vec<$view>,
+            /// Whether older ones follow.
+            has_more: bool,
+            /// Where the next page starts, if one does.
+            next_cursor: Option<String>,
+        }
+
+        impl $list {
+            fn new(data: Vec<$view>, has_more: bool) -> Self {
+                let last = data.last().filter(|_| has_more);
+                let next_cursor = last.map(|item| item.id.0.to_string());
+                Self { data, has_more, next_cursor }
+            }
+        }
+    };
+}
+pub(super) use list_view;
+
+fn meta(status: u16, content_type: &'static str, schema: MetaSchemaRef) -> MetaResponse {
+    MetaResponse {
+        description: "Success.",
+        status: Some(status),
+        status_range: None,
+        content: vec![MetaMediaType { content_type, schema }],
+        headers: vec![],
+    }
+}
+
+/// 200 with a view.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+impl<T: ToJSON> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        json(StatusCode::OK, print(&self.0))
+    }
+}
+
+impl<T: Type> ApiResponse for Json<T> {
+    fn meta() -> MetaResponses {
+        MetaResponses { responses: vec![meta(200, JSON, T::schema_ref())] }
+    }
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+/// A view `T` that was printed before, perhaps for an earlier request with the same idempotency key.
+/// `STATUS` is what it is sent with, or `OTHER` where an operation has two outcomes.
+#[derive(Debug)]
+pub struct Stored<T, const STATUS: u16, const OTHER: u16 = STATUS>(Answer, PhantomData<fn() -> T>);
+
+impl<T, const STATUS: u16, const OTHER: u16> From<Answer> for Stored<T, STATUS, OTHER> {
+    fn from(answer: Answer) -> Self {
+        Self(answer, PhantomData)
+    }
+}
+
+impl<T: Send, const STATUS: u16, const OTHER: u16> IntoResponse for Stored<T, STATUS, OTHER> {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::OK);
+        json(status, self.0.body)
+    }
+}
+
+impl<T: Type, const STATUS: u16, const OTHER: u16> ApiResponse for Stored<T, STATUS, OTHER> {
+    fn meta() -> MetaResponses {
+        let mut responses = vec![meta(STATUS, JSON, T::schema_ref())];
+        if OTHER != STATUS {
+            responses.push(meta(OTHER, JSON, T::schema_ref()));
+        }
+        MetaResponses { responses }
+    }
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+/// A live stream of server-sent events.
+#[derive(Debug)]
+pub struct EventStream(Body);
+
+impl EventStream {
+    /// A stream of complete frames.
+    pub fn new(frames: impl Stream<Item = Bytes> + Send + 'static) -> Self {
+        use futures_util::StreamExt;
+        Self(Body::from_bytes_stream(frames.map(Ok::<_, std::io::Error>)))
+    }
+}
+
+impl IntoResponse for EventStream {
+    fn into_response(self) -> Response {
+        Response::builder()
+            .content_type("text/event-stream")
+            .header(header::CACHE_CONTROL, "no-cache")
+            // nginx buffers unless told not to, and a buffered stream is no stream.
+            .header("x-accel-buffering", "no")
+            .body(self.0)
+    }
+}
+
+impl ApiResponse for EventStream {
+    fn meta() -> MetaResponses {
+        let text = MetaSchemaRef::Inline(Box::new(MetaSchema::new("string")));
+        MetaResponses { responses: vec![meta(200, "text/event-stream", text)] }
+    }
+    fn register(_: &mut Registry) {}
+}
+
+/// The text of a log, as long as it is.
+#[derive(Debug)]
+pub struct TextStream(Body);
+
+impl TextStream {
+    /// A stream of UTF-8.
+    pub fn new(pieces: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static) -> Self {
+        Self(Body::from_bytes_stream(pieces))
+    }
+}
+
+impl IntoResponse for TextStream {
+    fn into_response(self) -> Response {
+        Response::builder()
+            .content_type("text/plain; charset=utf-8")
+            .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
+            .body(self.0)
+    }
+}
+
+impl ApiResponse for TextStream {
+    fn meta() -> MetaResponses {
+        let text = MetaSchemaRef::Inline(Box::new(MetaSchema::new("string")));
+        MetaResponses { responses: vec![meta(200, "text/plain", text)] }
+    }
+    fn register(_: &mut Registry) {}
+}
+
+/// The bytes of a file, never to be shown by a browser as a page of ours.
+#[derive(Debug)]
+pub struct Download {
+    stat: FileStat,
+    body: Body,
+}
+
+impl Download {
+    /// A stream of the file that `stat` describes.
+    pub fn new(
+        stat: FileStat,
+        pieces: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+    ) -> Self {
+        Self { stat, body: Body::from_bytes_stream(pieces) }
+    }
+}
+
+impl IntoResponse for Download {
+    fn into_response(self) -> Response {
+        Response::builder()
+            .content_type("application/octet-stream")
+            .header(header::CONTENT_LENGTH, self.stat.size_bytes)
+            .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
+            .header(header::CONTENT_DISPOSITION, disposition(&self.stat.name))
+            .body(self.body)
+    }
+}
+
+impl ApiResponse for Download {
+    fn meta() -> MetaResponses {
+        let bytes = MetaSchema::new_with_format("string", "binary");
+        let bytes = MetaSchemaRef::Inline(Box::new(bytes));
+        MetaResponses { responses: vec![meta(200, "application/octet-stream", bytes)] }
+    }
+    fn register(_: &mut Registry) {}
+}
+
+/// `attachment` with the name twice: plain for old clients, exact for the others (RFC 6266).
+fn disposition(name: &str) -> HeaderValue {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ' ');
+    let simple: String = name.chars().map(|c| if plain(c) { c } else { '_' }).collect();
+    let exact: String = name.bytes().map(encode).collect();
+    let text = format!("attachment; filename=\"{simple}\"; filename*=UTF-8''{exact}");
+    HeaderValue::from_str(&text).expect("both forms of the name are printable ASCII")
+}
+
+fn encode(byte: u8) -> String {
+    if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_') {
+        char::from(byte).to_string()
+    } else {
+        format!("%{byte:02X}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_downloads_cannot_break_out_of_their_header() {
+        for (name, wanted) in [
+            ("a.txt", "attachment; filename=\"a.txt\"; filename*=UTF-8''a.txt"),
+            ("a\"\r\nb", "attachment; filename=\"a___b\"; filename*=UTF-8''a%22%0D%0Ab"),
+            ("ü b", "attachment; filename=\"_ b\"; filename*=UTF-8''%C3%BC%20b"),
+        ] {
+            assert_eq!(disposition(name), wanted);
+        }
+    }
+}

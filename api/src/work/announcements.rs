@@ -1,0 +1,28 @@
+//! Hears from other servers that a key or an organization changed (PostgreSQL's LISTEN). While
+//! nothing can be heard, the authenticator is told to trust no remembered row.
+
+use std::sync::Arc;
+
+use store::Signal;
+
+use crate::app::App;
+
+/// The announcement that some key or organization changed.
+pub const KEYS: &str = "keys";
+
+/// Listens for ever. Returns at once on SQLite, whose only server is this one.
+pub async fn run(app: Arc<App>) {
+    let Some(mut listener) = store::listen(&app.db) else { return };
+    app.auth.set_channel(false);
+    while let Some(signal) = listener.next().await {
+        match signal {
+            Signal::Up => app.auth.set_channel(true),
+            Signal::Message(payload) if payload == KEYS => app.auth.forget_rows(),
+            Signal::Message(_) => {}
+            Signal::Down => {
+                tracing::warn!("the announcement channel is down: keys are read on each request");
+                app.auth.set_channel(false);
+            }
+        }
+    }
+}

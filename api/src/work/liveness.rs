@@ -1,0 +1,99 @@
+//! Compares what should run on this host with what the driver runs: writes down who is alive, and
+//! closes who is not, at the last instant at which it was known alive.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::Duration,
+};
+
+use domain::{
+    id::SandboxId,
+    sandbox::{Fact, Sandbox},
+};
+use store::Everyone;
+
+use super::repeat;
+use crate::app::{
+    App,
+    error::{Error, Result},
+    lifecycle::{self, Change},
+};
+
+/// A sandbox that dies is noticed within this.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How often `seen_alive_at` is written; the most that a crash of the whole host leaves unbilled.
+const WRITE_EVERY: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
+/// A sandbox that became ready this recently may be missing from a list that is older.
+const YOUNG: chrono::TimeDelta = chrono::TimeDelta::seconds(2);
+
+/// Watches for ever.
+pub async fn run(app: Arc<App>) {
+    repeat(PAUSE, || async { round(&app).await.map(|()| false) }).await;
+}
+
+/// One comparison.
+///
+/// # Errors
+/// When the driver or the database does not answer.
+pub async fn round(app: &Arc<App>) -> Result<()> {
+    let asked_at = app.clock.now();
+    let running: BTreeSet<SandboxId> =
+        app.driver.list().await?.into_iter().map(|observed| observed.id).collect();
+    let sandboxes = store::sandboxes(Everyone::for_worker("liveness"));
+    let ready = sandboxes.ready_on(app.db.read(), &app.config.host).await?;
+    let mut alive = Vec::new();
+    for sandbox in &ready {
+        if running.contains(&sandbox.id) {
+            if sandbox.seen_alive_at.is_none_or(|seen| asked_at - seen >= WRITE_EVERY) {
+                alive.push(sandbox.id);
+            }
+        } else if sandbox.ready_at.is_none_or(|at| asked_at - at >= YOUNG) {
+            lost(app, sandbox).await?;
+        }
+    }
+    if !alive.is_empty() {
+        sandboxes.mark_seen_alive(app.db.write(), &app.config.host, &alive, asked_at).await?;
+    }
+    remove_strangers(app, &running).await
+}
+
+async fn lost(app: &Arc<App>, sandbox: &Sandbox) -> Result<()> {
+    // Ask for this one: the list may be older than the row.
+    if app.driver.observe(sandbox.id).await?.is_some() {
+        return Ok(());
+    }
+    let now = app.clock.now();
+    let seen = app.runner.last_contact(sandbox.id).max(sandbox.seen_alive_at);
+    let at = seen.or(sandbox.ready_at).unwrap_or(now).min(sandbox.end_at(now));
+    tracing::warn!(sandbox = %sandbox.id, %at, "a sandbox stopped by itself");
+    let tx = app.db.begin().await?;
+    let step = sandbox.phase.learn(Fact::Lost);
+    match lifecycle::take(app, &tx, sandbox, step, Change { at, reason: None }).await {
+        Ok(next) => {
+            tx.commit().await?;
+            app.guests.forget(next.id);
+            lifecycle::announce(app, &next);
+            Ok(())
+        }
+        Err(Error::Store(store::Error::Stale)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes what the driver runs and no row wants: leftovers of a database that was restored or of a
+/// removal whose success was not written down.
+async fn remove_strangers(app: &Arc<App>, running: &BTreeSet<SandboxId>) -> Result<()> {
+    let sandboxes = store::sandboxes(Everyone::for_worker("liveness"));
+    let wanted: BTreeSet<SandboxId> =
+        sandboxes.on_host(app.db.read(), &app.config.host).await?.iter().map(|s| s.id).collect();
+    for id in running.difference(&wanted) {
+        // The list is older than the rows: it may have gone in between, as it should.
+        if app.driver.observe(*id).await?.is_none() {
+            continue;
+        }
+        tracing::warn!(sandbox = %id, "removing a sandbox that no row wants");
+        app.driver.remove(*id).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! Follows commands: starts them in their sandbox, stores what they print in batches, and writes
+//! down how they ended. One task per command; a task that dies with its server is taken up by
+//! another one, which resumes at the last stored chunk.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{
+    command::{Command, Status},
+    id::{CommandId, SandboxId},
+};
+use drivers::guest::{Guest, GuestError, GuestErrorKind, Reason, StartCommand};
+use store::Everyone;
+use tracing::Instrument;
+
+use super::repeat;
+use crate::{
+    app::{
+        App, commands::GRACE,
+        error::{Error, Result},
+        readiness,
+    },
+    bus::{Nudge, POLL},
+};
+
+mod pump;
+
+/// A command whose follower says nothing for this long is taken up by another one.
+pub const LEASE: TimeDelta = TimeDelta::seconds(15);
+const CLAIM: Duration = Duration::from_secs(15);
+/// How often followers say something.
+const RENEW: Duration = Duration::from_secs(4);
+/// Commands taken up at a time.
+const BATCH: u32 = 100;
+
+/// The commands that this process follows.
+#[derive(Debug, Default)]
+pub struct Runner {
+    following: Mutex<HashSet<CommandId>>,
+    contacts: Mutex<HashMap<SandboxId, DateTime<Utc>>>,
+}
+
+impl Runner {
+    /// When a command of this sandbox last said something.
+    pub fn last_contact(&self, sandbox: SandboxId) -> Option<DateTime<Utc>> {
+        self.contacts.lock().unwrap_or_else(PoisonError::into_inner).get(&sandbox).copied()
+    }
+
+    /// Drops what is known of a sandbox that ended.
+    pub fn forget(&self, sandbox: SandboxId) {
+        self.contacts.lock().unwrap_or_else(PoisonError::into_inner).remove(&sandbox);
+    }
+
+    fn contact(&self, sandbox: SandboxId, at: DateTime<Utc>) {
+        self.contacts.lock().unwrap_or_else(PoisonError::into_inner).insert(sandbox, at);
+    }
+
+    fn begin(&self, id: CommandId) -> bool {
+        self.following.lock().unwrap_or_else(PoisonError::into_inner).insert(id)
+    }
+
+    fn end(&self, command: &Command) {
+        self.following.lock().unwrap_or_else(PoisonError::into_inner).remove(&command.id);
+    }
+
+    fn followed(&self) -> Vec<CommandId> {
+        let following = self.following.lock().unwrap_or_else(PoisonError::into_inner);
+        following.iter().copied().collect()
+    }
+}
+
+/// Starts and follows a command that was just accepted.
+pub fn launch(app: &Arc<App>, command: Command, env: BTreeMap<String, String>) {
+    follow(app, command, Some(env));
+}
+
+fn follow(app: &Arc<App>, command: Command, env: Option<BTreeMap<String, String>>) {
+    if !app.runner.begin(command.id) {
+        return;
+    }
+    let span = tracing::info_span!("command", command = %command.id, sandbox = %command.sandbox_id);
+    let (app, shutdown) = (Arc::clone(app), app.shutdown.clone());
+    app.clone().tasks.spawn(
+        async move {
+            let work = async {
+                if let Err(error) = drive(&app, &command, env).await {
+                    // The lease runs out and somebody takes the command up again.
+                    tracing::warn!(%error, "following a command failed");
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = work => {}
+            }
+            app.runner.end(&command);
+        }
+        .instrument(span),
+    );
+}
+
+/// Renews the leases of what is followed here and takes up what nobody follows, for ever.
+pub async fn run(app: Arc<App>) {
+    repeat(RENEW, || round(&app)).await;
+}
+
+/// One renewal and one look for abandoned commands; `true` when a batch was full.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn round(app: &Arc<App>) -> Result<bool> {
+    let commands = store::commands(Everyone::for_worker("runner"));
+    let (host, now) = (&app.config.host, app.clock.now());
+    let followed = app.runner.followed();
+    if !followed.is_empty() {
+        commands.renew(app.db.write(), &followed, now + LEASE).await?;
+    }
+    let orphans = commands.claim_orphans(app.db.write(), host, now, CLAIM, BATCH).await?;
+    let full = u32::try_from(orphans.len()).unwrap_or(u32::MAX) >= BATCH;
+    for command in orphans {
+        tracing::info!(command = %command.id, "taking up a command");
+        follow(app, command, None);
+    }
+    Ok(full)
+}
+
+/// From accepted to over. `env` is known only to the process that accepted the command: it is never
+/// stored, so a command that was not started before that process died cannot be started any more.
+async fn drive(
+    app: &Arc<App>,
+    command: &Command,
+    env: Option<BTreeMap<String, String>>,
+) -> Result<()> {
+    let everyone = || Everyone::for_worker("runner");
+    let reach = everyone();
+    match readiness::ready(app, reach, command.sandbox_id).await {
+        Ok(_) => {}
+        // The end of the sandbox has ended its commands.
+        Err(Error::Refused(_)) => return Ok(()),
+        Err(Error::NotReady) => return pump::fail(app, command).await,
+        Err(error) => return Err(error),
+    }
+    if let Some(env) = env {
+        let queued = [Status::Queued];
+        let db = app.db.write();
+        if !store::commands(everyone()).mark(db, command.id, &queued, Status::Starting, None).await? {
+            return Ok(());
+        }
+        let start = StartCommand {
+            id: command.id,
+            command_line: command.command_line.clone(),
+            cwd: Some(command.cwd.clone()),
+            env,
+            timeout: command.timeout_ms.map(Duration::from_millis),
+            grace: GRACE,
+        };
+        if let Err(error) = start_inside(app, command, start).await {
+            if still_there(app, command).await? {
+                tracing::warn!(%error, "a command could not be started");
+                return pump::fail(app, command).await;
+            }
+            return Ok(());
+        }
+    }
+    loop {
+        let guest = match app.guests.get(app.driver.as_ref(), command.sandbox_id).await {
+            Ok(guest) => guest,
+            Err(error) => {
+                if !try_again(app, command, &error).await? {
+                    return Ok(());
+                }
+                continue;
+            }
+        };
+        match pump::follow(app, command, guest).await {
+            Ok(()) => return Ok(()),
+            Err(Error::Guest { source, .. }) if source.reason() == Some(Reason::UnknownCommand) => {
+                // Never started, or its agent started anew: nothing is there to follow.
+                return pump::fail(app, command).await;
+            }
+            Err(Error::Guest { source, .. }) => {
+                if !try_again(app, command, &source).await? {
+                    return Ok(());
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn start_inside(
+    app: &App,
+    command: &Command,
+    start: StartCommand,
+) -> std::result::Result<(), GuestError> {
+    // Start is idempotent by the command's id, so it may be repeated over a new connection.
+    let starting = |guest: Guest| {
+        let start = start.clone();
+        async move { guest.start(start).await.map(|_| ()) }
+    };
+    app.guests.call(app.driver.as_ref(), command.sandbox_id, starting).await
+}
+
+async fn still_there(app: &App, command: &Command) -> Result<bool> {
+    let commands = store::commands(Everyone::for_worker("runner"));
+    Ok(commands.get(app.db.read(), command.id).await?.status.is_active())
+}
+
+/// After a broken connection: whether the command is still to be followed, after a moment.
+async fn try_again(app: &App, command: &Command, error: &GuestError) -> Result<bool> {
+    app.guests.forget(command.sandbox_id);
+    if !matches!(error.kind, GuestErrorKind::Gone) {
+        tracing::warn!(%error, "following a command: connecting again");
+    }
+    let id = command.id;
+    app.bus.subscribe().wait(POLL, |nudge| nudge == Nudge::Command(id)).await;
+    still_there(app, command).await
+}
