@@ -4,7 +4,7 @@
 
 use std::{
     ffi::OsString,
-    fs::File,
+    fs::{self, File},
     io::{self, Write as _},
     os::{fd::AsFd as _, unix::process::CommandExt as _},
     process::{Command, Stdio},
@@ -44,6 +44,8 @@ fn become_shell(mut arguments: impl Iterator<Item = OsString>) -> io::Error {
 /// `n_files`: `None` leaves the limit of open files as the agent has it.
 fn prepare(n_files: Option<u64>) -> io::Result<()> {
     setsid()?;
+    // When memory runs out, a command goes and not the agent. Without it things are as they were.
+    let _ = fs::write("/proc/self/oom_score_adj", "500");
     if let Some(current) = n_files {
         let maximum = getrlimit(Resource::Nofile).maximum;
         setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum })?;

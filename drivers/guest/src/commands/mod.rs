@@ -167,3 +167,42 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(i: usize) -> String {
+        format!("cmd_{i:04}")
+    }
+
+    /// Starts and ends a command that prints something or nothing; nobody acknowledges it.
+    fn lives(table: &mut Table, i: usize, said: &str) {
+        let (record, _) = Record::new(Arc::default());
+        record.push(protocol::Stream::Stdout, said);
+        assert!(table.admit(&id(i), &Arc::new(record)).unwrap());
+        table.end(&id(i), protocol::Exit::default());
+    }
+
+    #[test]
+    fn old_and_stored_commands_are_forgotten_first() {
+        let mut table = Table::default();
+        lives(&mut table, 0, "not stored");
+        lives(&mut table, 1, "");
+        lives(&mut table, 2, "not stored");
+        lives(&mut table, 3, "");
+        let (running, _) = Record::new(Arc::default());
+        table.admit(&id(4), &Arc::new(running)).unwrap();
+        for i in 5..MAX_ENDED + 1 {
+            lives(&mut table, i, "not stored");
+        }
+        assert_eq!(table.known.len(), MAX_ENDED + 1, "nothing is forgotten yet");
+        for (i, forgotten) in [(5000, 1), (5001, 3), (5002, 0), (5003, 2), (5004, 5)] {
+            assert!(table.known.contains_key(&id(forgotten)), "{forgotten}");
+            lives(&mut table, i, "not stored");
+            assert!(!table.known.contains_key(&id(forgotten)), "{forgotten}");
+            assert_eq!(table.known.len(), MAX_ENDED + 1);
+        }
+        assert!(table.known.contains_key(&id(4)), "running commands are never forgotten");
+    }
+}

@@ -52,6 +52,11 @@ impl Sandbox {
         connect(self.directory.path()).await
     }
 
+    /// A stream to the agent on which nothing was said yet.
+    pub async fn stream(&self) -> UnixStream {
+        UnixStream::connect(self.directory.path().join("socket")).await.unwrap()
+    }
+
     /// The workspace, from outside.
     pub fn workspace(&self) -> PathBuf {
         self.directory.path().join("workspace")

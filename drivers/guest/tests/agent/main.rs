@@ -10,4 +10,5 @@ mod fixture;
 mod links;
 mod ports;
 mod process;
+mod senseless;
 mod transfers;
