@@ -1,6 +1,6 @@
 //! The command line: `crownest serve | bootstrap | openapi`. Only reads arguments, calls and prints.
 
-use std::path::PathBuf;
+use std::{io::IsTerminal, path::PathBuf};
 
 use anyhow::{Context, Result};
 use api::{
@@ -141,7 +141,10 @@ fn json(made: &Bootstrapped) -> serde_json::Value {
 fn start_logging(config: &Config) -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log)
         .context("configuration: log is not a filter such as `info`")?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match config.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
