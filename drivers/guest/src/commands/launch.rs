@@ -25,8 +25,8 @@ const BASH: &str = "/bin/bash";
 const SH: &str = "/bin/sh";
 const MAX_ID: usize = 128;
 /// The step from the agent's binary to the shell is short unless the host is in trouble; then the
-/// command counts as started.
-const TO_SHELL: Duration = Duration::from_secs(10);
+/// command counts as started, before the client gives up waiting.
+const TO_SHELL: Duration = Duration::from_secs(5);
 const MAX_REPORT: u64 = 1024;
 
 /// What to start.

@@ -135,7 +135,7 @@ async fn links_outside_are_refused() {
 /// While `dir` is now a directory, now a link to one outside, nothing outside is read or changed.
 #[tokio::test]
 async fn a_race_with_a_link_is_lost_by_the_racer() {
-    const ROUNDS: usize = 400;
+    const ROUNDS: usize = 150;
     let sandbox = linked(&[("swap", "OUTSIDE")]).await;
     let over = Arc::new(AtomicBool::new(false));
     let root = sandbox.workspace();
