@@ -127,8 +127,8 @@ pub const DEFAULT_COMMAND_TIMEOUT_MS: u64 = 60_000;
 pub const MAX_INLINE_OUTPUT_BYTES: usize = 1 << 20;
 /// Bytes of log retained per command; older chunks are dropped (contract, section 10.6).
 pub const MAX_LOG_BYTES: u64 = 16 << 20;
-/// Longest command line, in bytes.
-pub const MAX_COMMAND_BYTES: usize = 128 << 10;
+/// Longest command line, in bytes: what Linux takes as one argument, less its final NUL.
+pub const MAX_COMMAND_BYTES: usize = (128 << 10) - 1;
 
 #[cfg(test)]
 mod tests {
