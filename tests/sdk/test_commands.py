@@ -60,7 +60,8 @@ def test_38_env_and_cwd_reach_the_process(sandbox):
 
 
 def test_38_the_surroundings_are_announced(sandbox):
-    lines = sandbox.commands.run("env")["stdout"].splitlines()
+    command = sandbox.commands.run("env")
+    lines = command["stdout"].splitlines()
     environment = dict(line.split("=", 1) for line in lines if "=" in line)
     announced = {k: v for k, v in environment.items() if k.startswith("CROWNEST")}
     assert announced == {
@@ -71,6 +72,8 @@ def test_38_the_surroundings_are_announced(sandbox):
         "CROWNEST_TEMPLATE_ID": sandbox["templateId"],
         "CROWNEST_TEMPLATE_VERSION_ID": sandbox["templateVersionId"],
         "CROWNEST_WORKSPACE": "/workspace",
+        # Not in the contract; the guest agent finds a command's stray processes by it.
+        "CROWNEST_COMMAND_ID": command["id"],
     }
     assert HOST_SECRET not in environment.values()
 

@@ -50,7 +50,7 @@ def test_17_a_template_version_can_be_pinned(client, sandbox):
     with refused(400, "invalid_request"):
         client.sandboxes.create(template="node", template_version_id=version)
     with refused(404, "not_found"):
-        client.sandboxes.create(template_version_id="tplv_doesnotexist")
+        client.sandboxes.create(template_version_id="tplv_" + "0" * 32)
 
 
 @pytest.mark.parametrize(
