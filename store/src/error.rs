@@ -30,31 +30,37 @@ pub enum Error {
 
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
-        let sqlx = match &error {
-            DbErr::Conn(RuntimeErr::SqlxError(sqlx))
-            | DbErr::Exec(RuntimeErr::SqlxError(sqlx))
-            | DbErr::Query(RuntimeErr::SqlxError(sqlx)) => sqlx.clone(),
-            DbErr::Type(text) | DbErr::Json(text) => return Self::Corrupt(text.clone()),
-            DbErr::TryIntoErr { .. } => return Self::Corrupt(error.to_string()),
-            _ => return Self::Unavailable(Box::new(error)),
+        if matches!(error, DbErr::Type(_) | DbErr::Json(_) | DbErr::TryIntoErr { .. }) {
+            return Self::Corrupt(error.to_string());
+        }
+        let (DbErr::Conn(RuntimeErr::SqlxError(sqlx))
+        | DbErr::Exec(RuntimeErr::SqlxError(sqlx))
+        | DbErr::Query(RuntimeErr::SqlxError(sqlx))) = &error
+        else {
+            return Self::Unavailable(Box::new(error));
         };
-        match sqlx.as_ref() {
-            SqlxError::Database(refusal) => {
-                let code = refusal.code().unwrap_or_default();
-                match kind(&code) {
-                    Kind::Unique => Self::Taken(constraint(refusal.as_ref())),
-                    Kind::Reference => Self::Missing("row that the new one points at"),
-                    Kind::Broken => Self::Corrupt(format!("{code}: {}", refusal.message())),
-                    Kind::Unavailable => Self::Unavailable(Box::new(error)),
-                }
-            }
+        if let SqlxError::Database(refusal) = sqlx.as_ref() {
+            let code = refusal.code().unwrap_or_default();
+            return match kind(&code) {
+                Kind::Unique => Self::Taken(constraint(refusal.as_ref())),
+                Kind::Reference => Self::Missing("row that the new one points at"),
+                Kind::Broken => Self::Corrupt(format!("{code}: {}", refusal.message())),
+                Kind::Unavailable => Self::Unavailable(Box::new(error)),
+            };
+        }
+        let does_not_fit = matches!(
+            sqlx.as_ref(),
             SqlxError::ColumnDecode { .. }
-            | SqlxError::ColumnNotFound(_)
-            | SqlxError::ColumnIndexOutOfBounds { .. }
-            | SqlxError::TypeNotFound { .. }
-            | SqlxError::Decode(_)
-            | SqlxError::Encode(_) => Self::Corrupt(sqlx.to_string()),
-            _ => Self::Unavailable(Box::new(error)),
+                | SqlxError::ColumnNotFound(_)
+                | SqlxError::ColumnIndexOutOfBounds { .. }
+                | SqlxError::TypeNotFound { .. }
+                | SqlxError::Decode(_)
+                | SqlxError::Encode(_)
+        );
+        if does_not_fit {
+            Self::Corrupt(error.to_string())
+        } else {
+            Self::Unavailable(Box::new(error))
         }
     }
 }

@@ -92,7 +92,7 @@ impl Commands {
     /// did. The first `started_at` stays.
     ///
     /// # Errors
-    /// As any statement.
+    /// [`Error::Corrupt`] for an end, which is [`Self::finish`]'s.
     #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, command = %id))]
     pub async fn mark(
         &self,
@@ -102,6 +102,9 @@ impl Commands {
         to: Status,
         started_at: Option<DateTime<Utc>>,
     ) -> Result<bool> {
+        if !to.is_active() {
+            return Err(Error::Corrupt(format!("{id} cannot go on as {}", to.as_str())));
+        }
         let sql = Sql::new(
             "update commands as c set status = $2, started_at = coalesce(c.started_at, $3)
              where c.id = $1 and c.status in ",

@@ -56,9 +56,16 @@ impl Commands {
     pub async fn heads(&self, c: &impl ConnectionTrait, id: CommandId) -> Result<(Inline, Inline)> {
         let sql = Sql::new("select c.last_seq from commands c where c.id = ", []).bind(id.uuid());
         let last: i64 = self.within(sql).column(c).await?.pop().ok_or(Error::Missing("command"))?;
-        let mut heads = Heads::read(c, id).await?;
-        heads.push_through(c, id, last).await?;
-        Ok((heads.stdout, heads.stderr))
+        loop {
+            let mut heads = Heads::read(c, id).await?;
+            let kept = heads.through;
+            heads.push_through(c, id, last).await?;
+            // Outside a transaction, chunks may have moved from the log into the kept output between
+            // the two reads.
+            if through(c, id).await? == kept {
+                return Ok((heads.stdout, heads.stderr));
+            }
+        }
     }
 }
 
@@ -77,6 +84,12 @@ pub(super) async fn take_in(tx: &Tx, id: CommandId, cut: i64) -> Result<()> {
     );
     sql.text(ON_CONFLICT).execute(tx).await?;
     Ok(())
+}
+
+/// Through which chunk the kept output reaches.
+async fn through(c: &impl ConnectionTrait, id: CommandId) -> Result<i64> {
+    let sql = Sql::new("select through_seq from command_outputs where command_id = ", []);
+    Ok(sql.bind(id.uuid()).column(c).await?.pop().unwrap_or(0))
 }
 
 struct Heads {

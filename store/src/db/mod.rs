@@ -4,6 +4,8 @@ mod connect;
 mod sql;
 mod tx;
 
+use std::time::Duration;
+
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbBackend, SqliteTransactionMode, TransactionOptions,
     TransactionTrait,
@@ -13,7 +15,20 @@ use sea_orm_migration::MigratorTrait;
 pub(crate) use sql::{Sql, signed, unsigned, word};
 pub use tx::Tx;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// For a database that vanished without a word; longer than every timeout that it has itself.
+const DEADLINE: Duration = Duration::from_secs(45);
+
+/// Waits for the database, but not for ever.
+pub(crate) async fn in_time<T>(
+    answer: impl Future<Output = std::result::Result<T, sea_orm::DbErr>>,
+) -> Result<T> {
+    match tokio::time::timeout(DEADLINE, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(late) => Err(Error::Unavailable(Box::new(late))),
+    }
+}
 
 /// What an operator may set about connections.
 #[derive(Debug, Clone)]
@@ -78,7 +93,7 @@ impl Db {
                 .then_some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        Ok(Tx::new(self.write.begin_with_options(options).await?))
+        Ok(Tx::new(in_time(self.write.begin_with_options(options)).await?))
     }
 
     /// For single statements that only read.
@@ -100,8 +115,7 @@ impl Db {
     /// [`crate::Error::Unavailable`] when not.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn ping(&self) -> Result<()> {
-        self.read.execute_unprepared("select 1").await?;
-        Ok(())
+        in_time(self.read.execute_unprepared("select 1")).await.map(|_| ())
     }
 
     /// Which database it is.

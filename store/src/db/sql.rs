@@ -3,6 +3,7 @@
 
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Statement, Value};
 
+use super::in_time;
 use crate::error::Result;
 
 /// A statement that is put together piece by piece.
@@ -78,12 +79,12 @@ impl Sql {
 
     /// Runs it and says how many rows it changed.
     pub(crate) async fn execute(self, c: &impl ConnectionTrait) -> Result<u64> {
-        Ok(c.execute_raw(self.statement(c)).await?.rows_affected())
+        Ok(in_time(c.execute_raw(self.statement(c))).await?.rows_affected())
     }
 
     /// Reads all rows.
     pub(crate) async fn all<R: FromQueryResult>(self, c: &impl ConnectionTrait) -> Result<Vec<R>> {
-        let rows = c.query_all_raw(self.statement(c)).await?;
+        let rows = in_time(c.query_all_raw(self.statement(c))).await?;
         Ok(rows
             .iter()
             .map(|row| R::from_query_result(row, ""))
@@ -95,7 +96,7 @@ impl Sql {
         self,
         c: &impl ConnectionTrait,
     ) -> Result<Option<R>> {
-        let row = c.query_one_raw(self.statement(c)).await?;
+        let row = in_time(c.query_one_raw(self.statement(c))).await?;
         Ok(row.map(|row| R::from_query_result(&row, "")).transpose()?)
     }
 
@@ -104,7 +105,7 @@ impl Sql {
         self,
         c: &impl ConnectionTrait,
     ) -> Result<Vec<V>> {
-        let rows = c.query_all_raw(self.statement(c)).await?;
+        let rows = in_time(c.query_all_raw(self.statement(c))).await?;
         Ok(rows.iter().map(|row| row.try_get_by_index(0)).collect::<std::result::Result<_, _>>()?)
     }
 

@@ -78,7 +78,8 @@ impl Sandboxes {
         page.page(page.apply(sql, "s.id").all(c).await?, from_row)
     }
 
-    /// How many sandboxes of the organization count against its quota.
+    /// How many sandboxes of the organization count against its quota: those of all its projects,
+    /// whatever projects the reach is restricted to.
     ///
     /// # Errors
     /// As any statement.
@@ -88,7 +89,7 @@ impl Sandboxes {
         // SQLite uses a partial index only when its own condition is there word for word.
         let sql =
             sql.bind(org.uuid()).text(&format!(" and s.phase in {CURRENT} and s.phase in {LIVE}"));
-        unsigned(self.within(sql).value(c).await?, "a count")
+        unsigned(self.reach.by_org(sql, "s.org_id").value(c).await?, "a count")
     }
 
     /// Writes a new sandbox with its labels; `reconcile_at` is when a worker looks at it first.
