@@ -1,0 +1,177 @@
+//! What holds in every world, read straight from its tables: what background work still has to do,
+//! and what must be true when a story ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::id::SandboxId;
+use sea_orm::{ConnectionTrait, FromQueryResult, Statement};
+use store::Db;
+use uuid::Uuid;
+
+/// A step that failed is tried again within this; until then only the clock can bring it on.
+const RETRY: TimeDelta = TimeDelta::seconds(1);
+/// A sandbox that is younger may be missing from the driver's list.
+const YOUNG: TimeDelta = TimeDelta::seconds(2);
+
+#[derive(Debug, FromQueryResult)]
+struct SandboxRow {
+    id: Uuid,
+    phase: String,
+    ready_at: Option<i64>,
+    expires_at: i64,
+    ended_at: Option<i64>,
+    removed_at: Option<i64>,
+    reconcile_at: Option<i64>,
+}
+
+#[derive(Debug, FromQueryResult)]
+struct MeterRow {
+    sandbox_id: Uuid,
+    opened_at: i64,
+    closed_at: Option<i64>,
+}
+
+#[derive(Debug, FromQueryResult)]
+struct CommandRow {
+    #[expect(dead_code, reason = "for the failure text")]
+    id: Uuid,
+    status: String,
+    phase: String,
+    finished_at: Option<i64>,
+    n_logs: i64,
+    n_seqs: i64,
+}
+
+async fn rows<R: FromQueryResult>(db: &Db, sql: &str) -> Vec<R> {
+    let c = db.read();
+    let statement = Statement::from_string(c.get_database_backend(), sql);
+    let rows = c.query_all_raw(statement).await.unwrap();
+    rows.iter().map(|row| R::from_query_result(row, "").unwrap()).collect()
+}
+
+async fn sandboxes(db: &Db) -> Vec<SandboxRow> {
+    let sql = "select id, phase, ready_at, expires_at, ended_at, removed_at, reconcile_at
+               from sandboxes order by id";
+    rows(db, sql).await
+}
+
+/// What is due for background work at `now`, or under way.
+pub async fn unsettled(db: &Db, now: DateTime<Utc>, running: &[SandboxId]) -> Vec<String> {
+    let running: BTreeSet<Uuid> = running.iter().map(|id| id.uuid()).collect();
+    let sandboxes = sandboxes(db).await;
+    let open = sandboxes.iter().filter(|row| !settled(row, now, running.contains(&row.id)));
+    let mut open: Vec<_> = open.map(|row| format!("{row:?}")).collect();
+    let known: BTreeSet<_> = sandboxes.iter().map(|row| row.id).collect();
+    open.extend(running.difference(&known).map(|id| format!("{id} runs without a row")));
+    open
+}
+
+fn settled(row: &SandboxRow, now: DateTime<Utc>, runs: bool) -> bool {
+    let micros = now.timestamp_micros();
+    let claimed_until = |lease: TimeDelta| (now + lease).timestamp_micros();
+    let due = row.reconcile_at.is_some_and(|at| at <= micros);
+    let waits_for_retry =
+        row.reconcile_at.is_some_and(|at| at > micros && at <= (now + RETRY).timestamp_micros());
+    match row.phase.as_str() {
+        "creating" | "starting" => waits_for_retry && micros < row.expires_at,
+        "ready" => {
+            let lease = api::work::reconcile::BOOT_LEASE;
+            let claimed = row.reconcile_at == Some(claimed_until(lease))
+                && row.reconcile_at != Some(row.expires_at);
+            let young =
+                row.ready_at.is_some_and(|at| micros - at < YOUNG.num_microseconds().unwrap());
+            micros < row.expires_at && !due && !claimed && (runs || young)
+        }
+        "destroyed" => !runs,
+        _ => (row.removed_at.is_some() && !runs) || waits_for_retry,
+    }
+}
+
+/// What should hold and does not.
+pub async fn broken(db: &Db, running: &[SandboxId]) -> Vec<String> {
+    let sandboxes: BTreeMap<_, _> =
+        sandboxes(db).await.into_iter().map(|row| (row.id, row)).collect();
+    let mut wrong = wrong_sandboxes(&sandboxes, running);
+    wrong.extend(wrong_meters(db, &sandboxes).await);
+    wrong.extend(wrong_commands(db).await);
+    wrong.extend(wrong_records(db).await);
+    wrong
+}
+
+fn wrong_sandboxes(sandboxes: &BTreeMap<Uuid, SandboxRow>, running: &[SandboxId]) -> Vec<String> {
+    let live = |row: &&SandboxRow| ["creating", "starting", "ready"].contains(&row.phase.as_str());
+    let mut wrong = Vec::new();
+    for id in running {
+        if sandboxes.get(&id.uuid()).filter(live).is_none() {
+            wrong.push(format!("the driver runs {id}, which no row wants"));
+        }
+    }
+    for row in sandboxes.values() {
+        if live(&row) == row.ended_at.is_some() {
+            wrong.push(format!("a sandbox has ended exactly if it has an end: {row:?}"));
+        }
+        if row.phase == "destroyed" && row.removed_at.is_none() {
+            wrong.push(format!("a destroyed sandbox is removed: {row:?}"));
+        }
+    }
+    wrong
+}
+
+/// Each sandbox that was ever ready has one meter: from ready to its end, and not past its expiry.
+async fn wrong_meters(db: &Db, sandboxes: &BTreeMap<Uuid, SandboxRow>) -> Vec<String> {
+    let meters: Vec<MeterRow> =
+        rows(db, "select sandbox_id, opened_at, closed_at from meters order by opened_at").await;
+    let mut wrong = Vec::new();
+    for row in sandboxes.values() {
+        let mine: Vec<_> = meters.iter().filter(|meter| meter.sandbox_id == row.id).collect();
+        let wanted = usize::from(row.ready_at.is_some());
+        if mine.len() != wanted {
+            wrong.push(format!("{wanted} meter(s) wanted, there are {mine:?}: {row:?}"));
+        }
+        for meter in mine {
+            let open = row.phase == "ready";
+            if meter.closed_at.is_none() != open {
+                wrong.push(format!("a meter is open exactly while ready: {meter:?} {row:?}"));
+            }
+            let late = meter.closed_at.is_some_and(|at| at > row.expires_at);
+            if late || Some(meter.opened_at) != row.ready_at || meter.closed_at != row.ended_at {
+                wrong.push(format!("a meter runs from ready to the end: {meter:?} {row:?}"));
+            }
+        }
+    }
+    wrong
+}
+
+async fn wrong_commands(db: &Db) -> Vec<String> {
+    let sql = "select c.id, c.status, s.phase, c.finished_at,
+                 (select count(*) from command_logs l where l.command_id = c.id) as n_logs,
+                 c.last_seq - c.first_seq + 1 as n_seqs
+               from commands c join sandboxes s on s.id = c.sandbox_id order by c.id";
+    let mut wrong = Vec::new();
+    for row in rows::<CommandRow>(db, sql).await {
+        let active = ["queued", "starting", "running"].contains(&row.status.as_str());
+        let live = ["creating", "starting", "ready"].contains(&row.phase.as_str());
+        if active && !live {
+            wrong.push(format!("no command is active in an ended sandbox: {row:?}"));
+        }
+        if active == row.finished_at.is_some() {
+            wrong.push(format!("a command has finished exactly if it is not active: {row:?}"));
+        }
+        if row.n_logs != row.n_seqs {
+            wrong.push(format!("a log has no gap: {row:?}"));
+        }
+    }
+    wrong
+}
+
+/// An unanswered idempotent request is one whose command can still answer it.
+async fn wrong_records(db: &Db) -> Vec<String> {
+    #[derive(FromQueryResult)]
+    struct RecordRow {
+        path: String,
+    }
+    let sql = "select path from idempotency_records where status is null and command_id is null";
+    let rows: Vec<RecordRow> = rows(db, sql).await;
+    rows.iter().map(|row| format!("nothing can answer the request to {}", row.path)).collect()
+}

@@ -1,0 +1,227 @@
+//! What hosts do to sandboxes: refuse them, take their time, lose them. Nothing is left half done,
+//! and nobody pays for it.
+
+use drivers::{ErrorKind, Verb};
+use tests::{Database, World, json, stories};
+
+stories![
+    a_sandbox_that_cannot_start_has_failed,
+    a_full_host_is_asked_again,
+    a_sandbox_can_be_killed_while_it_is_made,
+    a_sandbox_can_be_killed_while_its_host_answers,
+    a_command_waits_for_a_slow_start,
+    a_command_queued_in_a_sandbox_that_fails_is_killed,
+    a_removal_that_fails_is_repeated,
+    a_crashed_sandbox_has_failed_at_the_last_instant_it_was_seen,
+    a_crash_is_not_seen_later_than_the_expiry,
+    a_broken_connection_is_made_again,
+    what_no_row_wants_is_removed,
+];
+
+async fn a_sandbox_that_cannot_start_has_failed(database: Database) {
+    let world = World::on(database).with(|config| config.max_concurrent_sandboxes = Some(1)).await;
+    let acme = world.team("acme").await;
+    world.expects_warning("a sandbox failed to start");
+    world.driver.fail_next(Verb::Ensure, ErrorKind::Unsupported);
+    let sandbox = acme.creates(json!({})).await;
+    let failed = acme.sees(&sandbox, "failed").await;
+    assert!(failed.get("destroyedReason").is_none());
+    let run = json!({ "command": "true" });
+    let path = format!("/v1/sandboxes/{sandbox}/commands");
+    acme.post(&path, run).await.refused(410, "sandbox_destroyed");
+    world.settle().await;
+    assert!(world.driver.running().is_empty());
+    assert_eq!(acme.lists().await.len(), 0, "a failed sandbox is history");
+    // It takes no place in the quota of one, and no second was metered.
+    acme.starts(json!({})).await;
+    assert_eq!(acme.used().await, 0);
+    assert_eq!(acme.kills(&sandbox).await["status"], "failed", "killing it changes nothing");
+    world.close().await;
+}
+
+async fn a_full_host_is_asked_again(database: Database) {
+    let world = World::on(database).await;
+    let acme = world.team("acme").await;
+    world.expects_warning("a sandbox did not come up; trying again");
+    for kind in [ErrorKind::NoCapacity, ErrorKind::TimedOut, ErrorKind::Host] {
+        world.driver.fail_next(Verb::Ensure, kind);
+    }
+    let sandbox = acme.creates(json!({})).await;
+    for _ in 0..3 {
+        world.advance("1s").await;
+    }
+    let ready = acme.sees(&sandbox, "ready").await;
+    assert_eq!(ready["createdAt"], "2031-03-10T12:00:00.000Z");
+    world.advance("10s").await;
+    assert!(acme.used().await <= 12, "the time of waiting is not billed");
+    world.close().await;
+}
+
+async fn a_sandbox_can_be_killed_while_it_is_made(database: Database) {
+    let world = World::on(database).await;
+    let acme = world.team("acme").await;
+    let hang = world.driver.hang_next(Verb::Ensure);
+    let sandbox = acme.creates(json!({})).await;
+    acme.sees(&sandbox, "starting").await;
+    let killed = acme.kills(&sandbox).await;
+    assert_eq!(
+        (&killed["status"], &killed["destroyedReason"]),
+        (&json!("destroyed"), &json!("user_killed"))
+    );
+    // Only now does the host make it, too late.
+    hang.release();
+    let removed_again = async || (world.driver.n_calls(Verb::Remove) >= 2).then_some(());
+    world.until("the removal of what came up too late", removed_again).await;
+    assert_eq!(acme.sandbox(&sandbox).await, killed);
+    assert_eq!(acme.used().await, 0);
+    world.close().await;
+}
+
+/// The host has made it but has not said so yet.
+async fn a_sandbox_can_be_killed_while_its_host_answers(database: Database) {
+    let world = World::on(database).await;
+    let acme = world.team("acme").await;
+    let hang = world.driver.hang_next_after(Verb::Ensure);
+    let sandbox = acme.creates(json!({})).await;
+    world.until("the boot", async || (world.driver.running().len() == 1).then_some(())).await;
+    assert_eq!(acme.kills(&sandbox).await["status"], "destroyed");
+    assert!(world.driver.running().is_empty());
+    hang.release();
+    assert_eq!(acme.used().await, 0);
+    world.close().await;
+}
+
+async fn a_command_waits_for_a_slow_start(database: Database) {
+    let world = World::on(database).await;
+    let acme = world.team("acme").await;
+    let hang = world.driver.hang_next(Verb::Ensure);
+    let sandbox = acme.creates(json!({})).await;
+    let queued = acme.launches(&sandbox, "echo queued").await;
+    assert_eq!(acme.command(&queued).await["status"], "queued");
+    let path = format!("/v1/sandboxes/{sandbox}/commands");
+    let waiting = acme.post(&path, json!({ "command": "echo waited" }));
+    let release = async {
+        world.moves("7s");
+        hang.release();
+    };
+    let (waited, ()) = tokio::join!(waiting, release);
+    assert_eq!(waited.is(200)["command"]["stdout"], "waited\n");
+    assert_eq!(acme.sees_command(&queued, "exited").await["stdout"], "queued\n");
+    world.advance("3s").await;
+    assert_eq!(acme.used().await, 3, "the 7 seconds of creating are free");
+    world.close().await;
+}
+
+async fn a_command_queued_in_a_sandbox_that_fails_is_killed(database: Database) {
+    let world = World::on(database).await;
+    let acme = world.team("acme").await;
+    world.expects_warning("a sandbox did not come up; trying again");
+    world.expects_warning("a sandbox failed to start");
+    world.driver.fail_next(Verb::Ensure, ErrorKind::Host);
+    let sandbox = acme.creates(json!({})).await;
+    let command = acme.launches(&sandbox, "echo never").await;
+    world.settle().await;
+    world.driver.fail_next(Verb::Ensure, ErrorKind::Unsupported);
+    world.advance("1s").await;
+    acme.sees(&sandbox, "failed").await;
+    let command = acme.sees_command(&command, "killed").await;
+    assert_eq!(command["killedReason"], "sandbox_destroyed");
+    assert_eq!((&command["stdout"], &command["stderr"]), (&json!(""), &json!("")));
+    world.close().await;
+}
+
+async fn a_removal_that_fails_is_repeated(database: Database) {
+    let world = World::on(database).await;
+    let acme = world.team("acme").await;
+    world.expects_warning("a step failed; it will be tried again");
+    let sandbox = acme.starts(json!({ "ttlMs": 60_000 })).await;
+    world.driver.fail_next(Verb::Remove, ErrorKind::Host);
+    world.driver.fail_next(Verb::Remove, ErrorKind::TimedOut);
+    world.advance("90s").await;
+    assert_eq!(acme.sandbox(&sandbox).await["status"], "expiring");
+    assert_eq!(acme.used().await, 60);
+    world.advance("1s").await;
+    world.advance("1s").await;
+    let ended = acme.sees(&sandbox, "destroyed").await;
+    assert_eq!(ended["destroyedAt"], "2031-03-10T12:01:00.000Z");
+    assert!(world.driver.running().is_empty());
+    assert_eq!(acme.used().await, 60);
+    world.close().await;
+}
+
+/// Seen at 0 s, 30 s and 40 s, dead at some time after that: 40 seconds are paid.
+async fn a_crashed_sandbox_has_failed_at_the_last_instant_it_was_seen(database: Database) {
+    let world = World::on(database).await;
+    let acme = world.team("acme").await;
+    world.expects_warning("a sandbox stopped by itself");
+    world.tolerates_warning("following a command: connecting again");
+    let sandbox = acme.starts(json!({})).await;
+    let command = acme.launches_and_sees(&sandbox, "sleep infinity").await;
+    world.advance("30s").await;
+    world.advance("10s").await;
+    assert!(world.driver.crash(sandbox.parse().unwrap()));
+    world.advance("20s").await;
+    let failed = acme.sees(&sandbox, "failed").await;
+    assert!(failed.get("destroyedReason").is_none());
+    let command = acme.command(&command).await;
+    assert_eq!(command["status"], "killed");
+    assert_eq!(command["killedReason"], "sandbox_destroyed");
+    assert_eq!(acme.used().await, 40);
+    assert_eq!(acme.lists().await.len(), 0);
+    world.close().await;
+}
+
+async fn a_crash_is_not_seen_later_than_the_expiry(database: Database) {
+    let world = World::on(database).await;
+    let acme = world.team("acme").await;
+    world.tolerates_warning("a sandbox stopped by itself");
+    let sandbox = acme.starts(json!({ "ttlMs": 60_000 })).await;
+    world.advance("50s").await;
+    assert!(world.driver.crash(sandbox.parse().unwrap()));
+    // Both the loss and the expiry are there to be noticed; whichever is first, no second beyond
+    // the expiry is billed.
+    world.advance("1h").await;
+    let ended = acme.sandbox(&sandbox).await;
+    assert!(matches!(ended["status"].as_str(), Some("failed" | "destroyed")), "{ended}");
+    assert!(matches!(acme.used().await, 50 | 60));
+    world.close().await;
+}
+
+async fn a_broken_connection_is_made_again(database: Database) {
+    let world = World::on(database).await;
+    let acme = world.team("acme").await;
+    world.tolerates_warning("following a command: connecting again");
+    let sandbox = acme.starts(json!({})).await;
+    let command =
+        acme.launches_and_sees(&sandbox, "echo a; sleep 1; echo b; sleep 1; echo c").await;
+    for printed in ["a\n", "a\nb\n"] {
+        acme.sees_printed(&command, printed).await;
+        world.driver.drop_connections(sandbox.parse().unwrap());
+        world.moves("1s");
+    }
+    let ended = acme.sees_command(&command, "exited").await;
+    assert_eq!(ended["stdout"], "a\nb\nc\n", "nothing is lost and nothing comes twice");
+    world.driver.drop_connections(sandbox.parse().unwrap());
+    acme.get(&format!("/v1/sandboxes/{sandbox}/files")).await.is(200);
+    world.close().await;
+}
+
+/// A host that runs what the database does not know, such as after a restored backup.
+async fn what_no_row_wants_is_removed(database: Database) {
+    use drivers::Driver;
+    let world = World::on(database).await;
+    let acme = world.team("acme").await;
+    world.expects_warning("removing a sandbox that no row wants");
+    let sandbox = acme.starts(json!({})).await;
+    let version = domain::id::TemplateVersionId::generate(world.now());
+    let spec = drivers::Spec {
+        template: drivers::Template { slug: "base".to_owned(), version_id: version },
+        env: std::collections::BTreeMap::new(),
+        limits: drivers::Limits { cpu_milli: 1000, memory_mib: 256, disk_mib: 1, n_pids: 64 },
+    };
+    let stranger = domain::id::SandboxId::generate(world.now());
+    world.driver.ensure(stranger, &spec).await.unwrap();
+    world.settle().await;
+    assert_eq!(world.driver.running(), [sandbox.parse().unwrap()]);
+    world.close().await;
+}

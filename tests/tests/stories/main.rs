@@ -1,0 +1,15 @@
+//! The stories: what clients, operators and bad luck do to a real server, told on both databases.
+//! One binary, because each would link the whole server anew.
+
+#![expect(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
+
+mod access;
+mod errors;
+mod failures;
+mod idempotency;
+mod keys;
+mod lifetime;
+mod limits;
+mod lists;
+mod sandboxes;
+mod usage;
