@@ -4,10 +4,20 @@
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr};
 
-/// PostgreSQL's type names, and what SQLite's STRICT tables call the same. Without STRICT, SQLite
-/// would take a text where an integer belongs and say nothing.
-const TYPES: [(&str, &str); 4] =
-    [(" uuid", " blob"), (" bytea", " blob"), (" bigint", " integer"), (" boolean", " integer")];
+/// PostgreSQL's words, and what SQLite calls the same. The types are those of STRICT tables: without
+/// STRICT, SQLite would take a text where an integer belongs and say nothing.
+///
+/// `desc nulls last` marks the indexes that lists are read from, newest first. Lists ask for their
+/// ids in this order; no null is among them, but for PostgreSQL the primary key has another order
+/// then. Else it may read that key backwards, and to its end for an organization that has been idle
+/// for long. SQLite has no such order in an index and needs none.
+const WORDS: [(&str, &str); 5] = [
+    (" uuid", " blob"),
+    (" bytea", " blob"),
+    (" bigint", " integer"),
+    (" boolean", " integer"),
+    (" desc nulls last", " desc"),
+];
 
 /// Runs each statement in order.
 pub(crate) async fn run(c: &impl ConnectionTrait, statements: &[&str]) -> Result<(), DbErr> {
@@ -22,7 +32,7 @@ fn translate(backend: DbBackend, statement: &str) -> String {
         return statement.to_owned();
     }
     let mut text = statement.to_owned();
-    for (postgres, sqlite) in TYPES {
+    for (postgres, sqlite) in WORDS {
         text = text.replace(postgres, sqlite);
     }
     if text.trim_start().starts_with("create table") {
@@ -36,17 +46,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_sqlite_reads_other_type_names_and_only_tables_are_strict() {
-        let table =
-            "create table a (id uuid not null, at bigint, is_b boolean, data bytea, t text)";
-        assert_eq!(translate(DbBackend::Postgres, table), table);
-        assert_eq!(
-            translate(DbBackend::Sqlite, table),
-            "create table a (id blob not null, at integer, is_b integer, data blob, t text) strict"
-        );
-        assert_eq!(
-            translate(DbBackend::Sqlite, "create index a on b (c)"),
-            "create index a on b (c)"
-        );
+    fn only_sqlite_reads_other_words() {
+        for (postgres, sqlite) in [
+            (
+                "create table a (id uuid not null, at bigint, b boolean, data bytea, t text)",
+                "create table a (id blob not null, at integer, b integer, data blob, t text) strict",
+            ),
+            ("create index a on b (c, d desc nulls last)", "create index a on b (c, d desc)"),
+            ("create index a on b (c)", "create index a on b (c)"),
+        ] {
+            assert_eq!(translate(DbBackend::Postgres, postgres), postgres);
+            assert_eq!(translate(DbBackend::Sqlite, postgres), sqlite);
+        }
     }
 }

@@ -125,10 +125,11 @@ impl PageRequest {
         if let Some(after) = self.after {
             sql = sql.text(" and ").text(id_column).text(" < ").bind(after);
         }
-        // Ids are UUIDv7, so their order is that of creation, and no two are equal.
+        // Ids are UUIDv7, so their order is that of creation, and no two are equal. The order is
+        // spelled as that of the indexes that lists are read from (ddl.rs of `migrations`).
         sql.text(" order by ")
             .text(id_column)
-            .text(" desc limit ")
+            .text(" desc nulls last limit ")
             .bind(i64::from(self.limit).saturating_add(1))
     }
 

@@ -10,7 +10,7 @@ use crate::{
     Reach,
     db::{Sql, Tx, unsigned, word},
     error::Result,
-    sandboxes::LIVE,
+    sandboxes::{CURRENT, LIVE},
     time,
 };
 
@@ -110,12 +110,13 @@ impl Usage {
         until: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<i64> {
-        // `ended`: an open meter runs to now, but never past its sandbox's expiry.
+        // `ended`: an open meter runs to now, but never past its sandbox's expiry. Only for open ones
+        // are sandboxes looked up; a join would read them all.
         let metered = Sql::new(
-            "select m.opened_at, m.multiplier_milli,
-               case when m.closed_at is not null then m.closed_at
-                    when s.expires_at < $3 then s.expires_at else $3 end as ended
-             from meters m join sandboxes s on s.id = m.sandbox_id
+            "select m.opened_at, m.multiplier_milli, coalesce(m.closed_at,
+               (select case when s.expires_at < $3 then s.expires_at else $3 end
+                from sandboxes s where s.id = m.sandbox_id)) as ended
+             from meters m
              where m.metric = 'compute_unit_seconds' and m.opened_at < $2
                and (m.closed_at is null or m.closed_at > $1)",
             [time::micros(from).into(), time::micros(until).into(), time::micros(now).into()],
@@ -170,7 +171,8 @@ impl Usage {
             [],
         );
         let sql = self.reach.by_project(sql, "r.org_id", "r.project_id");
-        let rows = sql.text(" order by r.id desc limit ").bind(i64::from(limit)).all(c).await?;
+        let rows =
+            sql.text(" order by r.id desc nulls last limit ").bind(i64::from(limit)).all(c).await?;
         rows.into_iter().map(from_row).collect()
     }
 
@@ -180,7 +182,12 @@ impl Usage {
     /// As any statement.
     #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach))]
     pub async fn live_sandboxes(&self, c: &impl ConnectionTrait) -> Result<u64> {
-        let sql = Sql::new("select count(*) from sandboxes s where s.phase in ", []).text(LIVE);
+        let sql = Sql::new(
+            format!(
+                "select count(*) from sandboxes s where s.phase in {CURRENT} and s.phase in {LIVE}"
+            ),
+            [],
+        );
         let sql = self.reach.by_project(sql, "s.org_id", "s.project_id");
         unsigned(sql.value(c).await?, "a count")
     }

@@ -18,7 +18,7 @@ pub(super) const STATEMENTS: &[&str] = &[
             'command_invocations', 'code_run_invocations', 'preview_minutes',
             'artifact_bytes_stored', 'file_bytes_written'))
     )",
-    "create index usage_records_by_org on usage_records (org_id, id)",
+    "create index usage_records_by_org on usage_records (org_id, id desc nulls last)",
     // command_id has no foreign key: the record is written before the command that it reserves.
     "create table idempotency_records (
         id uuid not null,

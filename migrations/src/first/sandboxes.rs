@@ -23,7 +23,6 @@ pub(super) const STATEMENTS: &[&str] = &[
         reconcile_at bigint,
         failure text,
         constraint sandboxes_pkey primary key (id),
-        constraint sandboxes_org_id_id_key unique (org_id, id),
         constraint sandboxes_project_fkey
             foreign key (org_id, project_id) references projects (org_id, id),
         constraint sandboxes_created_by_fkey
@@ -36,11 +35,11 @@ pub(super) const STATEMENTS: &[&str] = &[
             (end_reason in ('user_killed', 'ttl_expired', 'idle_expired', 'platform_cleanup')),
         constraint sandboxes_ttl_check check (ttl_ms > 0)
     )",
-    // The list without history reads only what is not over, however much history there is; the list
-    // with history reads sandboxes_org_id_id_key backwards.
-    "create index sandboxes_current on sandboxes (org_id, id)
+    "create unique index sandboxes_org_id_id_key on sandboxes (org_id, id desc nulls last)",
+    "create index sandboxes_by_project on sandboxes (project_id, id desc nulls last)",
+    // The list without history reads only what is not over, however much history there is.
+    "create index sandboxes_current on sandboxes (org_id, id desc nulls last)
         where phase in ('creating', 'starting', 'ready', 'expiring')",
-    "create index sandboxes_by_project on sandboxes (project_id, id)",
     "create index sandboxes_on_host on sandboxes (host) where removed_at is null",
     // The one column that drives the reconciler: when to look at the row next, null = never again.
     "create index sandboxes_reconcile on sandboxes (host, reconcile_at)

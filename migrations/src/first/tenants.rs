@@ -1,7 +1,8 @@
 //! Organizations, users, projects and API keys.
 //!
-//! `unique (org_id, id)` looks redundant beside the primary key; it is what lets every other table
-//! point at a row *of the same organization*, so that no bug can tie two tenants together.
+//! A unique index on the organization and the id looks redundant beside the primary key; it is what
+//! lets every other table point at a row *of the same organization*, so that no bug can tie two
+//! tenants together. Lists are read from it, too.
 
 pub(super) const STATEMENTS: &[&str] = &[
     "create table organizations (
@@ -32,9 +33,9 @@ pub(super) const STATEMENTS: &[&str] = &[
         is_default boolean not null,
         created_at bigint not null,
         constraint projects_pkey primary key (id),
-        constraint projects_org_id_id_key unique (org_id, id),
         constraint projects_org_fkey foreign key (org_id) references organizations (id)
     )",
+    "create unique index projects_org_id_id_key on projects (org_id, id desc nulls last)",
     "create unique index projects_one_default_per_org on projects (org_id) where is_default",
     "create table api_keys (
         id uuid not null,
@@ -50,10 +51,10 @@ pub(super) const STATEMENTS: &[&str] = &[
         revoked_at bigint,
         last_used_at bigint,
         constraint api_keys_pkey primary key (id),
-        constraint api_keys_org_id_id_key unique (org_id, id),
         constraint api_keys_lookup_key unique (lookup),
         constraint api_keys_org_fkey foreign key (org_id) references organizations (id),
         constraint api_keys_created_by_fkey
             foreign key (org_id, created_by) references users (org_id, id)
     )",
+    "create unique index api_keys_org_id_id_key on api_keys (org_id, id desc nulls last)",
 ];

@@ -24,8 +24,9 @@ use crate::{
 
 /// The phases of sandboxes that take work or will, as the partial indexes spell them.
 pub(crate) const LIVE: &str = "('creating', 'starting', 'ready')";
-/// The phases that are not final, as the partial index spells them.
-const CURRENT: &str = "('creating', 'starting', 'ready', 'expiring')";
+/// The phases that are not final, as the partial index spells them. SQLite uses that only when its
+/// own condition is in the query word for word.
+pub(crate) const CURRENT: &str = "('creating', 'starting', 'ready', 'expiring')";
 
 /// The sandboxes within reach.
 #[must_use]
@@ -86,7 +87,6 @@ impl Sandboxes {
     #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, org = %org))]
     pub async fn count_live(&self, c: &impl ConnectionTrait, org: OrganizationId) -> Result<u64> {
         let sql = Sql::new("select count(*) from sandboxes s where s.org_id = ", []);
-        // SQLite uses a partial index only when its own condition is there word for word.
         let sql =
             sql.bind(org.uuid()).text(&format!(" and s.phase in {CURRENT} and s.phase in {LIVE}"));
         unsigned(self.reach.by_org(sql, "s.org_id").value(c).await?, "a count")
