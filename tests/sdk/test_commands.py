@@ -35,6 +35,19 @@ def test_37_run_answers_with_the_whole_record(client, sandbox):
     assert client.commands.run(sandbox.id, "exit 0")["exitCode"] == 0
 
 
+def test_37_no_command_ends_before_it_started(sandbox):
+    """Short ones in a row: instants that are read in two places would sooner or later be swapped."""
+    for _ in range(20):
+        command = sandbox.commands.run("true")
+        created, started, finished = (
+            instant(command[name]) for name in ("createdAt", "startedAt", "finishedAt")
+        )
+        assert created <= started <= finished
+        taken = (finished - started).total_seconds() * 1_000
+        # The instants are cut to whole milliseconds, the duration may be more exact than that.
+        assert abs(command["durationMs"] - taken) <= 1
+
+
 def test_37_a_command_is_a_shell_line(sandbox):
     heredoc = "cat <<'PY' | tr a-z A-Z\nit's $HOME\nPY\n"
     assert sandbox.commands.run(heredoc)["stdout"] == "IT'S $HOME\n"
