@@ -36,7 +36,7 @@ def test_37_run_answers_with_the_whole_record(client, sandbox):
 
 
 def test_37_no_command_ends_before_it_started(sandbox):
-    """Short ones in a row: instants that are read in two places would sooner or later be swapped."""
+    """Short ones in a row: instants read in two places would sooner or later be swapped."""
     for _ in range(20):
         command = sandbox.commands.run("true")
         created, started, finished = (
