@@ -118,7 +118,7 @@ fn operation(response: &Response) -> Option<&'static Operation> {
 /// help, and never the query, which can hold a token.
 fn route<'r>(response: &'r Response, path: &'r str) -> &'r str {
     let unknown = || &path[..path.floor_char_boundary(MAX_LOGGED)];
-    response.data::<PathPattern>().map_or_else(unknown, |pattern| &*pattern.0)
+    response.data().and_then(operations::path).unwrap_or_else(unknown)
 }
 
 fn add_headers(

@@ -23,6 +23,11 @@ use super::wire::inline_type;
 use crate::app::error::Error;
 
 mod guest;
+#[cfg(test)]
+mod tests;
+
+/// When to come back where nothing better is known.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What every answer that is no success looks like.
 #[derive(Debug, Object)]
@@ -108,7 +113,6 @@ impl ApiError {
 
     fn unavailable(inside: impl fmt::Display) -> Self {
         Self::new(Code::Unavailable, "the server cannot do this at the moment; try again")
-            .retry_after(Duration::from_secs(1))
             .inside(inside)
     }
 
@@ -133,12 +137,6 @@ impl ApiError {
         self
     }
 
-    /// The code, for the access log.
-    #[must_use]
-    pub const fn code(&self) -> Code {
-        self.code
-    }
-
     /// Prints the envelope and logs what must not be in it.
     #[must_use]
     pub fn answer(self, request_id: &str) -> Response {
@@ -157,7 +155,8 @@ impl ApiError {
             },
         };
         let mut response = super::responses::json(status, super::responses::print(&view));
-        if let Some(after) = self.retry_after {
+        let is_busy = matches!(self.code.status(), 429 | 503);
+        if let Some(after) = self.retry_after.or(is_busy.then_some(RETRY_AFTER)) {
             // Whole seconds, never 0: a client that comes back at once is refused again.
             let seconds = after.as_millis().div_ceil(1000).max(1);
             let seconds = HeaderValue::from_str(&seconds.to_string()).expect("digits");
@@ -211,8 +210,10 @@ impl From<Error> for ApiError {
                 Code::IdempotencyRequestInProgress,
                 "the first request with this Idempotency-Key is still running",
             )
-            .retry_after(Duration::from_secs(1)),
-            Error::NotReady => Self::runtime("not ready in time"),
+            .retry_after(RETRY_AFTER),
+            Error::NotReady => {
+                Self::new(Code::RuntimeError, "the sandbox did not get there in time")
+            }
             Error::Overloaded(what) => Self::unavailable(what),
         }
     }

@@ -210,7 +210,7 @@ const FIRST: &[&str] = &[
 
 impl Serialize for Ordered {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        InOrder(&self.0).serialize(serializer)
+        InOrder(&self.0, FIRST).serialize(serializer)
     }
 }
 
@@ -220,22 +220,26 @@ impl std::fmt::Display for Ordered {
     }
 }
 
-struct InOrder<'v>(&'v Value);
+struct InOrder<'v>(&'v Value, &'static [&'static str]);
 
 impl Serialize for InOrder<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Value::Object(members) => {
-                let rank = |name: &str| FIRST.iter().position(|first| *first == name);
+                let rank = |name: &str| self.1.iter().position(|first| *first == name);
                 let mut members: Vec<_> = members.iter().collect();
-                members.sort_by_key(|(name, _)| (rank(name).unwrap_or(FIRST.len()), *name));
+                members.sort_by_key(|(name, _)| (rank(name).unwrap_or(self.1.len()), *name));
                 let mut map = serializer.serialize_map(Some(members.len()))?;
                 for (name, value) in members {
-                    map.serialize_entry(name, &InOrder(value))?;
+                    // The names of properties are ours and mean nothing to the order.
+                    let first = if name == "properties" { &[][..] } else { FIRST };
+                    map.serialize_entry(name, &InOrder(value, first))?;
                 }
                 map.end()
             }
-            Value::Array(items) => serializer.collect_seq(items.iter().map(InOrder)),
+            Value::Array(items) => {
+                serializer.collect_seq(items.iter().map(|item| InOrder(item, FIRST)))
+            }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
                 self.0.serialize(serializer)
             }

@@ -108,34 +108,39 @@ pub fn by_id(id: &str) -> Option<&'static Operation> {
 #[must_use]
 pub fn of(request: &Request) -> &'static Operation {
     let pattern = request.data::<PathPattern>().expect("handlers run behind the router");
-    let found = ROUTES.by_pattern.get(&*pattern.0).and_then(|methods| {
-        methods.iter().find(|(method, _)| method == request.method()).map(|(_, row)| *row)
+    let found = ROUTES.get(&*pattern.0).and_then(|route| {
+        route.rows.iter().find(|(method, _)| method == request.method()).map(|(_, row)| *row)
     });
     found.expect("the routes come from the same description")
 }
 
-/// Routes as poem spells them, and as the document does.
-struct Routes {
-    by_pattern: HashMap<String, Vec<(Method, &'static Operation)>>,
-    paths: Vec<(String, Vec<Method>)>,
+/// A path with its operations.
+struct Route {
+    /// As the document spells it.
+    path: String,
+    rows: Vec<(Method, &'static Operation)>,
 }
 
-static ROUTES: LazyLock<Routes> = LazyLock::new(|| {
-    let mut routes = Routes { by_pattern: HashMap::new(), paths: vec![] };
+/// The routes by path as poem spells it.
+static ROUTES: LazyLock<HashMap<String, Route>> = LazyLock::new(|| {
     let paths = super::Apis::meta().into_iter().flat_map(|api| api.paths);
-    for path in paths {
+    let routes = paths.map(|path| {
         let rows = path.operations.iter().map(|operation| {
             let id = operation.operation_id.unwrap_or_default();
             let row = by_id(id).unwrap_or_else(|| panic!("operation {id:?} has no row"));
             (operation.method.clone(), row)
         });
-        let rows: Vec<_> = rows.collect();
-        let methods = rows.iter().map(|(method, _)| method.clone()).collect();
-        routes.by_pattern.insert(pattern(&path.path), rows);
-        routes.paths.push((path.path, methods));
-    }
-    routes
+        let rows = rows.collect();
+        (pattern(&path.path), Route { path: path.path, rows })
+    });
+    routes.collect()
 });
+
+/// The document's spelling of a path that poem has matched.
+#[must_use]
+pub fn path(pattern: &PathPattern) -> Option<&'static str> {
+    ROUTES.get(&*pattern.0).map(|route| route.path.as_str())
+}
 
 /// Reads the whole description, so that a missing row is found at start and not by a request.
 pub fn check() {
@@ -158,15 +163,16 @@ fn pattern(path: &str) -> String {
 /// The methods that a path takes, for the `Allow` header; `None` for a path that is none of ours.
 #[must_use]
 pub fn allowed(path: &str) -> Option<HeaderValue> {
-    let matches = |(template, _): &&(String, Vec<Method>)| {
-        let (ours, theirs) = (template.split('/'), path.split('/'));
+    let matches = |route: &&Route| {
+        let (ours, theirs) = (route.path.split('/'), path.split('/'));
         ours.clone().count() == theirs.clone().count()
             && ours.zip(theirs).all(|(ours, theirs)| {
                 ours == theirs || (ours.starts_with('{') && !theirs.is_empty())
             })
     };
-    let (_, methods) = ROUTES.paths.iter().find(matches)?;
-    let mut names: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    // Paths of the same form do not overlap, so the first match is the only one.
+    let route = ROUTES.values().find(matches)?;
+    let mut names: Vec<&str> = route.rows.iter().map(|(method, _)| method.as_str()).collect();
     if names.contains(&"GET") {
         names.push("HEAD");
     }

@@ -126,19 +126,19 @@ impl<T: Type, const STATUS: u16, const OTHER: u16> ApiResponse for Stored<T, STA
     }
 }
 
-/// A live stream of server-sent events.
+/// A live stream of server-sent events, each of which reads as a `T`.
 #[derive(Debug)]
-pub struct EventStream(Body);
+pub struct EventStream<T>(Body, PhantomData<fn() -> T>);
 
-impl EventStream {
+impl<T> EventStream<T> {
     /// A stream of complete frames.
     pub fn new(frames: impl Stream<Item = Bytes> + Send + 'static) -> Self {
         use futures_util::StreamExt;
-        Self(Body::from_bytes_stream(frames.map(Ok::<_, std::io::Error>)))
+        Self(Body::from_bytes_stream(frames.map(Ok::<_, std::io::Error>)), PhantomData)
     }
 }
 
-impl IntoResponse for EventStream {
+impl<T: Send> IntoResponse for EventStream<T> {
     fn into_response(self) -> Response {
         Response::builder()
             .content_type("text/event-stream")
@@ -149,12 +149,13 @@ impl IntoResponse for EventStream {
     }
 }
 
-impl ApiResponse for EventStream {
+impl<T: Type> ApiResponse for EventStream<T> {
     fn meta() -> MetaResponses {
-        let text = MetaSchemaRef::Inline(Box::new(MetaSchema::new("string")));
-        MetaResponses { responses: vec![meta(200, "text/event-stream", text)] }
+        MetaResponses { responses: vec![meta(200, "text/event-stream", T::schema_ref())] }
     }
-    fn register(_: &mut Registry) {}
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
 }
 
 /// The text of a log, as long as it is.

@@ -216,6 +216,6 @@ mod tests {
     fn the_document_has_the_form_of_an_id() {
         let schema = SandboxId::schema();
         assert_eq!(schema.pattern.as_deref(), Some("^sbx_[0-9a-f]{32}$"));
-        assert_eq!(Wire::<SandboxId>::parse_from_parameter("sbx_1").is_err(), true);
+        assert!(Wire::<SandboxId>::parse_from_parameter("sbx_1").is_err());
     }
 }

@@ -123,7 +123,7 @@ impl Logs {
         #[oai(name = "commandId")] id: Path<Wire<CommandId>>,
         #[oai(name = "afterSeq")] after_seq: Query<Option<AfterSeq>>,
         last_event_id: LastEventId,
-    ) -> Result<EventStream, ApiError> {
+    ) -> Result<EventStream<sse::Event>, ApiError> {
         let after_seq = after_seq.0.map(|seq| seq.0).or(last_event_id.0).unwrap_or(0);
         let events = commands::stream(caller.app(), &caller, id.0.0, after_seq).await?;
         Ok(EventStream::new(events.map(|event| sse::frame(&event))))

@@ -110,6 +110,7 @@ struct RunCommand {
     #[oai(validator(min_length = 1, max_length = 131_072))]
     command: String,
     /// The working directory, absolute or relative to `/workspace`, which is the default.
+    #[oai(validator(min_length = 1, max_length = 4096))]
     cwd: Option<String>,
     /// Environment variables, besides those that every command gets. Never kept.
     env: Option<BTreeMap<String, String>>,

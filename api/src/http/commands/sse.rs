@@ -4,6 +4,7 @@
 use std::io;
 
 use bytes::Bytes;
+use poem_openapi::{Enum, Object, types::ToJSON};
 use serde::Serialize;
 use serde_json::{Value, ser::Formatter};
 
@@ -11,14 +12,45 @@ use domain::command::{Command, Inline};
 
 use super::CommandView;
 use crate::{app::commands::CommandEvent, http::wire::Text};
-use poem_openapi::types::ToJSON;
 
 /// The longest data line: the smallest reader among the clients stops at 4 MiB.
 const MAX_LINE: usize = (4 << 20) - 1024;
 
+/// A server-sent event.
+#[derive(Debug, Object)]
+#[oai(rename = "CommandStreamEvent", skip_serializing_if_is_none)]
+pub struct Event {
+    /// Of a `log` event: its `seq`.
+    id: Option<String>,
+    event: Kind,
+    /// A JSON object whose `type` is the same as `event`.
+    data: String,
+}
+
+/// What an event tells.
+#[derive(Debug, Clone, Copy, Enum)]
+#[oai(rename = "CommandStreamEventType", rename_all = "snake_case")]
+enum Kind {
+    Log,
+    Heartbeat,
+    Terminal,
+    Error,
+}
+
+impl Kind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Heartbeat => "heartbeat",
+            Self::Terminal => "terminal",
+            Self::Error => "error",
+        }
+    }
+}
+
 /// The data of an event; `type` is what clients dispatch by.
 #[derive(Debug, Serialize)]
-#[serde(tag = "type", rename_all = "lowercase", rename_all_fields = "camelCase")]
+#[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase")]
 enum Data<'e> {
     Log { seq: u64, stream: &'static str, data: &'e str, created_at: String },
     Heartbeat { created_at: String },
@@ -29,7 +61,7 @@ enum Data<'e> {
 /// Prints one event.
 #[must_use]
 pub fn frame(event: &CommandEvent) -> Bytes {
-    match event {
+    let (id, kind, data) = match event {
         CommandEvent::Log(chunk) => {
             let data = Data::Log {
                 seq: chunk.seq,
@@ -37,33 +69,36 @@ pub fn frame(event: &CommandEvent) -> Bytes {
                 data: &chunk.data,
                 created_at: chunk.created_at.print(),
             };
-            print(Some(chunk.seq), "log", &data)
+            (Some(chunk.seq.to_string()), Kind::Log, data)
         }
         CommandEvent::Heartbeat(at) => {
-            print(None, "heartbeat", &Data::Heartbeat { created_at: at.print() })
+            (None, Kind::Heartbeat, Data::Heartbeat { created_at: at.print() })
         }
         CommandEvent::Terminal(command, at) => {
             let command = CommandView::from(&shortened(command)).to_json();
-            print(None, "terminal", &Data::Terminal { command, created_at: at.print() })
+            (None, Kind::Terminal, Data::Terminal { command, created_at: at.print() })
         }
         CommandEvent::Error { code, message, at } => {
-            let data = Data::Error { code: code.as_str(), message, created_at: at.print() };
-            print(None, "error", &data)
+            let code = code.as_str();
+            (None, Kind::Error, Data::Error { code, message, created_at: at.print() })
         }
+    };
+    Event { id, event: kind, data: ascii(&data) }.print()
+}
+
+impl Event {
+    fn print(&self) -> Bytes {
+        let Self { id, event, data } = self;
+        let id = id.as_ref().map(|id| format!("id: {id}\n")).unwrap_or_default();
+        format!("{id}event: {}\ndata: {data}\n\n", event.as_str()).into()
     }
 }
 
-fn print(id: Option<u64>, event: &str, data: &Data<'_>) -> Bytes {
-    let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
-    let mut frame = format!("{id}event: {event}\ndata: ").into_bytes();
-    write_ascii(&mut frame, data);
-    frame.extend_from_slice(b"\n\n");
-    frame.into()
-}
-
-fn write_ascii(to: &mut Vec<u8>, value: &impl Serialize) {
-    let mut serializer = serde_json::Serializer::with_formatter(to, Ascii);
+fn ascii(value: &impl Serialize) -> String {
+    let mut text = Vec::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, Ascii);
     value.serialize(&mut serializer).expect("texts and numbers can be printed");
+    String::from_utf8(text).expect("it is ASCII")
 }
 
 /// Escapes everything outside ASCII: some line readers split at U+0085, U+2028 and their like.
@@ -97,8 +132,7 @@ impl Formatter for Ascii {
 fn shortened(command: &Command) -> Command {
     let mut command = command.clone();
     let (stdout, stderr) = (command.stdout.take(), command.stderr.take());
-    let mut bare = Vec::new();
-    write_ascii(&mut bare, &CommandView::from(&command).to_json());
+    let bare = ascii(&CommandView::from(&command).to_json());
     let room = MAX_LINE.saturating_sub(bare.len());
     let size = |output: &Option<Inline>| {
         output.as_ref().map_or(0, |inline| inline.text.chars().map(escaped_len).sum::<usize>())

@@ -20,7 +20,7 @@ const AUTH_MD: &str = include_str!("auth.md");
 
 /// Makes the type of a text that is sent with its own content type.
 macro_rules! text_type {
-    ($name:ident $content_type:literal) => {
+    ($name:ident $content_type:literal $ty:literal) => {
         #[doc = concat!("A text of `", $content_type, "`.")]
         #[derive(Debug)]
         struct $name(String);
@@ -33,7 +33,7 @@ macro_rules! text_type {
 
         impl ApiResponse for $name {
             fn meta() -> MetaResponses {
-                let schema = MetaSchemaRef::Inline(Box::new(MetaSchema::new("string")));
+                let schema = MetaSchemaRef::Inline(Box::new(MetaSchema::new($ty)));
                 let content_type = $content_type.split(';').next().unwrap_or($content_type);
                 MetaResponses {
                     responses: vec![MetaResponse {
@@ -50,9 +50,9 @@ macro_rules! text_type {
     };
 }
 
-text_type!(Markdown "text/markdown");
-text_type!(Linkset "application/linkset+json");
-text_type!(Document "application/vnd.oai.openapi+json; charset=utf-8");
+text_type!(Markdown "text/markdown" "string");
+text_type!(Linkset "application/linkset+json" "object");
+text_type!(Document "application/vnd.oai.openapi+json; charset=utf-8" "object");
 
 /// The server runs.
 #[derive(Debug, Object)]

@@ -38,6 +38,7 @@ impl<'a> ApiExtractor<'a> for IdempotencyKey {
         Some(MetaSchemaRef::Inline(Box::new(MetaSchema {
             min_length: Some(1),
             max_length: Some(MAX_CHARS),
+            pattern: Some("^[!-~]([ -~]*[!-~])?$".to_owned()),
             ..MetaSchema::new("string")
         })))
     }

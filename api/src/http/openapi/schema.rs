@@ -31,12 +31,20 @@ pub fn modernize(value: &mut Value) {
                 members.remove("allOf");
                 members.insert("$ref".to_owned(), reference);
             }
+            if let Some(Value::String(text)) = members.get_mut("description") {
+                *text = unwrapped(text);
+            }
             members.values_mut().for_each(modernize);
         }
         Value::Array(items) => items.iter_mut().for_each(modernize),
         Value::Number(number) => whole(number),
         Value::Null | Value::Bool(_) | Value::String(_) => {}
     }
+}
+
+/// Doc comments are broken into lines for the width of the source; paragraphs stay.
+fn unwrapped(text: &str) -> String {
+    text.split("\n\n").map(|part| part.replace('\n', " ")).collect::<Vec<_>>().join("\n\n")
 }
 
 /// poem's limits are floats; `1.0` is printed as `1`.

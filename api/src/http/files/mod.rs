@@ -1,18 +1,12 @@
 //! Files on the wire (contract, section 12). Paths go to the use cases as they came.
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use bytes::Bytes;
-use poem_openapi::{
-    Enum, Object, OpenApi,
-    param::Path,
-    registry::MetaSchema,
-    types::{ParseFromJSON, ParseResult, ToJSON},
-};
+mod encoding;
+
+use poem_openapi::{Enum, Object, OpenApi, param::Path};
 use serde::Deserialize;
-use serde_json::Value;
 
 use chrono::{DateTime, Utc};
-use domain::{Code, Refused, id::SandboxId, path::WORKSPACE};
+use domain::{id::SandboxId, path::WORKSPACE};
 use drivers::guest::{Existing, FileKind, FileStat, Parents};
 
 use super::{
@@ -21,12 +15,13 @@ use super::{
     error::ApiError,
     extract::{Access, Auth, BaseUrl, JsonBody, Param, Query},
     responses::{Download, Json},
-    wire::{Wire, inline_type},
+    wire::Wire,
 };
 use crate::{
     app::files::{self, FileAccess},
     http::context::Context,
 };
+use encoding::Encoding;
 
 const fn existing(overwrite: bool) -> Existing {
     if overwrite { Existing::Replace } else { Existing::Refuse }
@@ -150,79 +145,13 @@ enum AuthMode {
     ApiKey,
 }
 
-/// How the bytes of a file are written as text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Encoding {
-    Utf8,
-    Base64,
-}
-
-const ENCODINGS: [(&str, Encoding); 2] = [("utf8", Encoding::Utf8), ("base64", Encoding::Base64)];
-
-impl Encoding {
-    fn schema() -> MetaSchema {
-        let words = ENCODINGS.map(|(word, _)| Value::from(word)).into();
-        MetaSchema { enum_items: words, ..MetaSchema::new("string") }
-    }
-
-    fn decode(self, content: String) -> Result<Bytes, Refused> {
-        match self {
-            Self::Utf8 => Ok(content.into()),
-            Self::Base64 => BASE64_STANDARD.decode(content).map(Bytes::from).map_err(|_| {
-                let text = "content must be base64 of the standard alphabet with padding";
-                Refused::field(Code::InvalidFileEncoding, "content", text)
-            }),
-        }
-    }
-
-    fn encode(self, content: Bytes) -> Result<String, Refused> {
-        match self {
-            Self::Utf8 => String::from_utf8(content.into()).map_err(|_| {
-                let text = "the file is not UTF-8; read it with encoding=base64";
-                Refused::field(Code::InvalidFileEncoding, "encoding", text)
-            }),
-            Self::Base64 => Ok(BASE64_STANDARD.encode(content)),
-        }
-    }
-}
-
-impl Param for Encoding {
-    const REQUIRED: bool = false;
-    fn schema() -> MetaSchema {
-        MetaSchema { default: Some("utf8".into()), ..Self::schema() }
-    }
-    fn read(name: &str, text: &str) -> Result<Self, Refused> {
-        let found = ENCODINGS.into_iter().find(|(word, _)| *word == text);
-        found.map(|(_, encoding)| encoding).ok_or_else(|| {
-            let text = format!("{name} must be utf8 or base64");
-            Refused::field(Code::InvalidFileEncoding, name, text)
-        })
-    }
-    fn absent(_: &str) -> Result<Self, Refused> {
-        Ok(Self::Utf8)
-    }
-}
-
-inline_type!([] Encoding, "encoding", Self::schema());
-
-impl ToJSON for Encoding {
-    fn to_json(&self) -> Option<Value> {
-        ENCODINGS.iter().find(|(_, encoding)| encoding == self).map(|(word, _)| (*word).into())
-    }
-}
-impl ParseFromJSON for Encoding {
-    fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
-        let text = value.as_ref().and_then(Value::as_str).unwrap_or_default();
-        Ok(Self::read("encoding", text)?)
-    }
-}
-
 /// What to write where.
 #[derive(Debug, Object, Deserialize)]
 #[oai(rename = "WriteFileBody", rename_all = "camelCase")]
 #[serde(rename_all = "camelCase")]
 struct WriteFile {
     /// Absolute below `/workspace`, or relative to it.
+    #[oai(validator(min_length = 1, max_length = 4096))]
     path: String,
     /// At most 262144 bytes once decoded.
     content: String,
@@ -238,6 +167,7 @@ struct WriteFile {
 #[derive(Debug, Object, Deserialize)]
 #[oai(rename = "MkdirBody")]
 struct MakeDirectory {
+    #[oai(validator(min_length = 1, max_length = 4096))]
     path: String,
     /// Whether to make missing directories on the way, and to be content with one that is there.
     parents: Option<bool>,
@@ -247,7 +177,9 @@ struct MakeDirectory {
 #[derive(Debug, Object, Deserialize)]
 #[oai(rename = "MoveFileBody")]
 struct MoveFile {
+    #[oai(validator(min_length = 1, max_length = 4096))]
     from: String,
+    #[oai(validator(min_length = 1, max_length = 4096))]
     to: String,
     /// Whether to replace a file that is there.
     overwrite: Option<bool>,
@@ -257,6 +189,7 @@ struct MoveFile {
 #[derive(Debug, Object, Deserialize)]
 #[oai(rename = "FileDownloadUrlBody")]
 struct CreateUrl {
+    #[oai(validator(min_length = 1, max_length = 4096))]
     path: String,
 }
 
@@ -410,33 +343,5 @@ impl Files {
         };
         let (stat, bytes) = files::download(context.app(), access, id.0.0, &path.0).await?;
         Ok(Download::new(stat, bytes))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn contents() {
-        let code = |result: Result<Bytes, Refused>| result.map_err(|refused| refused.code);
-        let base64 = |text: &str| code(Encoding::Base64.decode(text.to_owned()));
-        assert_eq!(base64("AP8="), Ok(Bytes::from_static(&[0, 255])));
-        assert_eq!(base64(""), Ok(Bytes::new()));
-        for (text, why) in [
-            ("AP8", "no padding"),
-            ("A_8=", "the other alphabet"),
-            ("AP8=\n", "white space"),
-            ("AP9=", "bits after the end"),
-        ] {
-            assert_eq!(base64(text), Err(Code::InvalidFileEncoding), "{why}");
-        }
-        let bytes = Bytes::from_static(&[0, 255]);
-        assert_eq!(Encoding::Base64.encode(bytes.clone()).unwrap(), "AP8=");
-        assert_eq!(Encoding::Utf8.encode(bytes).unwrap_err().code, Code::InvalidFileEncoding);
-        assert_eq!(
-            Encoding::read("encoding", "latin1").unwrap_err().code,
-            Code::InvalidFileEncoding
-        );
     }
 }
