@@ -117,18 +117,18 @@ pub struct CommandRow {
     pub termination_signal: Option<String>,
     pub first_seq: i64,
     pub last_seq: i64,
-    pub stdout: Option<String>,
+    pub stdout: Option<Vec<u8>>,
     pub stdout_truncated: Option<bool>,
-    pub stderr: Option<String>,
+    pub stderr: Option<Vec<u8>>,
     pub stderr_truncated: Option<bool>,
 }
 
 /// A row of `command_outputs`.
 #[derive(Debug, Clone, FromQueryResult)]
 pub struct CommandOutputRow {
-    pub stdout: String,
+    pub stdout: Vec<u8>,
     pub stdout_truncated: bool,
-    pub stderr: String,
+    pub stderr: Vec<u8>,
     pub stderr_truncated: bool,
     pub through_seq: i64,
 }
@@ -138,7 +138,7 @@ pub struct CommandOutputRow {
 pub struct LogRow {
     pub seq: i64,
     pub stream: String,
-    pub data: String,
+    pub data: Vec<u8>,
     pub created_at: i64,
 }
 

@@ -69,6 +69,10 @@ pub async fn logs(
     let command = commands.get(app.db.read(), id).await?;
     check_gap(&command, after_seq)?;
     let mut items = commands.logs(app.db.read(), id, after_seq, limit + 1).await?;
+    // Chunks may have been dropped since the command was read.
+    if after_seq > 0 && items.first().is_some_and(|first| first.seq > after_seq + 1) {
+        return Err(gap().into());
+    }
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let has_more = items.len() > limit;
     items.truncate(limit);

@@ -40,14 +40,15 @@ pub(super) const STATEMENTS: &[&str] = &[
         where status in ('queued', 'starting', 'running')",
     "create index commands_lease on commands (lease_until) where lease_until is not null",
     "create index commands_with_old_logs on commands (finished_at) where first_seq <= last_seq",
+    // Output is stored as bytes: PostgreSQL takes no NUL in a text, and programs do print it.
     // Apart from the command's row, which changes with every batch of log chunks: SQLite would
     // rewrite up to two MiB of text each time.
     "create table command_outputs (
         command_id uuid not null,
         org_id uuid not null,
-        stdout text not null,
+        stdout bytea not null,
         stdout_truncated boolean not null,
-        stderr text not null,
+        stderr bytea not null,
         stderr_truncated boolean not null,
         through_seq bigint not null,
         constraint command_outputs_pkey primary key (command_id),
@@ -58,7 +59,7 @@ pub(super) const STATEMENTS: &[&str] = &[
         seq bigint not null,
         org_id uuid not null,
         stream text not null,
-        data text not null,
+        data bytea not null,
         created_at bigint not null,
         constraint command_logs_pkey primary key (command_id, seq),
         constraint command_logs_command_fkey foreign key (command_id) references commands (id),

@@ -24,7 +24,8 @@ pub struct End {
     pub status: Status,
     /// The exit code, when it ended by itself.
     pub exit_code: Option<i32>,
-    /// When it started, if it did; a stored instant stays.
+    /// When it started, if it did, by the clock that `finished_at` is by: it replaces the instant
+    /// that was stored when the start was seen.
     pub started_at: Option<DateTime<Utc>>,
     /// When it was over.
     pub finished_at: DateTime<Utc>,
@@ -52,7 +53,7 @@ impl Commands {
         }
         let sql = Sql::new(
             "update commands as c set status = $2, exit_code = $3,
-               started_at = coalesce(c.started_at, $4), finished_at = $5, cancel_mode = $6,
+               started_at = coalesce($4, c.started_at), finished_at = $5, cancel_mode = $6,
                canceled_at = $7, termination_signal = $8, lease_until = null
              where c.id = $1 and c.status in ",
             [

@@ -215,7 +215,7 @@ async fn insert(tx: &Tx, id: CommandId, org_id: Uuid, chunks: &BTreeMap<u64, Chu
                 signed(**seq).into(),
                 org_id.into(),
                 chunk.stream.as_str().into(),
-                chunk.data.as_str().into(),
+                chunk.data.as_bytes().into(),
                 time::micros(chunk.created_at).into(),
             ]
         });
@@ -238,7 +238,7 @@ impl From<&LogChunk> for Chunk {
     fn from(chunk: &LogChunk) -> Self {
         Self {
             stream: chunk.stream,
-            data: output::storable(&chunk.data),
+            data: chunk.data.clone(),
             created_at: chunk.created_at,
         }
     }
@@ -260,7 +260,7 @@ pub(super) fn from_row(row: LogRow) -> Result<LogChunk> {
     Ok(LogChunk {
         seq: unsigned(row.seq, "a log chunk's seq")?,
         stream: word(&row.stream, "a log chunk's stream")?,
-        data: row.data,
+        data: output::text(row.data)?,
         created_at: time::instant(row.created_at)?,
     })
 }

@@ -17,9 +17,9 @@ use crate::{
 /// Chunks read at a time; each may have as much as the agent sends at once.
 const BATCH: i64 = 64;
 
-/// Text that both databases store: PostgreSQL refuses NUL in a text, and programs do print it.
-pub(super) fn storable(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
+/// Reads output, which is stored as bytes because PostgreSQL takes no NUL in a text.
+pub(super) fn text(stored: Vec<u8>) -> Result<String> {
+    String::from_utf8(stored).map_err(|_| Error::Corrupt("output that is not UTF-8".to_owned()))
 }
 
 impl Commands {
@@ -105,13 +105,15 @@ impl Heads {
              from command_outputs where command_id = $1",
             [id.uuid().into()],
         );
-        let row: Option<CommandOutputRow> = sql.one(c).await?;
-        let (stdout, stderr) = (Inline::default(), Inline::default());
-        Ok(row.map_or(Self { stdout, stderr, through: 0 }, |row| Self {
-            stdout: Inline { text: row.stdout, truncated: row.stdout_truncated },
-            stderr: Inline { text: row.stderr, truncated: row.stderr_truncated },
+        let Some(row): Option<CommandOutputRow> = sql.one(c).await? else {
+            let (stdout, stderr) = (Inline::default(), Inline::default());
+            return Ok(Self { stdout, stderr, through: 0 });
+        };
+        Ok(Self {
+            stdout: Inline { text: text(row.stdout)?, truncated: row.stdout_truncated },
+            stderr: Inline { text: text(row.stderr)?, truncated: row.stderr_truncated },
             through: row.through_seq,
-        }))
+        })
     }
 
     const fn are_full(&self) -> bool {
@@ -154,9 +156,9 @@ const ON_CONFLICT: &str = " on conflict (command_id) do update set stdout = excl
 fn values(id: CommandId, stdout: &Inline, stderr: &Inline) -> [Value; 5] {
     [
         id.uuid().into(),
-        storable(&stdout.text).into(),
+        stdout.text.as_bytes().into(),
         stdout.truncated.into(),
-        storable(&stderr.text).into(),
+        stderr.text.as_bytes().into(),
         stderr.truncated.into(),
     ]
 }

@@ -8,7 +8,7 @@ use domain::{
 use migrations::rows::CommandRow;
 use sea_orm::Value;
 
-use super::ACTIVE;
+use super::{ACTIVE, output};
 use crate::{
     db::{Sql, signed, unsigned, word},
     error::{Error, Result},
@@ -77,8 +77,8 @@ pub(super) fn from_row(row: CommandRow) -> Result<Command> {
         background: row.background,
         timeout_ms: row.timeout_ms.map(|ms| unsigned(ms, "a command's timeout_ms")).transpose()?,
         exit_code,
-        stdout: inline(row.stdout, row.stdout_truncated),
-        stderr: inline(row.stderr, row.stderr_truncated),
+        stdout: inline(row.stdout, row.stdout_truncated)?,
+        stderr: inline(row.stderr, row.stderr_truncated)?,
         created_at: time::instant(row.created_at)?,
         started_at: time::optional(row.started_at)?,
         finished_at: time::optional(row.finished_at)?,
@@ -93,6 +93,7 @@ pub(super) fn from_row(row: CommandRow) -> Result<Command> {
     })
 }
 
-fn inline(text: Option<String>, truncated: Option<bool>) -> Option<Inline> {
-    Some(Inline { text: text?, truncated: truncated? })
+fn inline(stored: Option<Vec<u8>>, truncated: Option<bool>) -> Result<Option<Inline>> {
+    let Some((stored, truncated)) = stored.zip(truncated) else { return Ok(None) };
+    Ok(Some(Inline { text: output::text(stored)?, truncated }))
 }

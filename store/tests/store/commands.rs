@@ -63,7 +63,7 @@ async fn the_first_end_wins() {
         let first = End {
             status: Status::Canceled,
             exit_code: None,
-            started_at: Some(at(99)),
+            started_at: Some(at(4)),
             cancel_mode: Some(CancelMode::Graceful),
             canceled_at: Some(at(8)),
             termination_signal: Some(TerminationSignal::Sigterm),
@@ -82,7 +82,8 @@ async fn the_first_end_wins() {
             termination_signal: Some(TerminationSignal::Sigterm),
             stdout: Some(inline("hello")),
             stderr: Some(first.stderr.clone()),
-            ..command // started_at too: the first one stays
+            started_at: Some(at(4)), // by the clock of the end, not by that of whoever saw it start
+            ..command
         };
         assert_eq!(commands.get(db.read(), wanted.id).await.unwrap(), wanted);
         assert!(!append(db, &wanted, &[out(1, "late")]).await, "nothing is logged after the end");

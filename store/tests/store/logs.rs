@@ -86,20 +86,20 @@ async fn a_batch_may_be_larger_than_a_statement() {
 }
 
 #[tokio::test]
-async fn nul_is_stored_as_a_replacement_character() {
+async fn nul_is_stored_like_any_other_character() {
     on_each(async |db| {
         let command = running(db).await;
         assert!(append(db, &command, &[out(1, "a\0b")]).await);
-        assert_eq!(log(db, &command).await, [out(1, "a\u{fffd}b")]);
-        assert_eq!(heads(db, &command).await.0, inline("a\u{fffd}b"));
-        // Counted as it is stored: five bytes.
-        assert!(!evict(db, &command, 5).await);
+        assert_eq!(log(db, &command).await, [out(1, "a\0b")]);
+        assert_eq!(heads(db, &command).await.0, inline("a\0b"));
+        // Counted as it is stored: three bytes.
+        assert!(!evict(db, &command, 3).await);
         let tx = db.begin().await.unwrap();
         let commands = store::commands(everyone());
         assert!(commands.finish(&tx, command.id, &exited("\0")).await.unwrap());
         tx.commit().await.unwrap();
         let read = commands.get(db.read(), command.id).await.unwrap();
-        assert_eq!(read.stdout, Some(inline("\u{fffd}")));
+        assert_eq!(read.stdout, Some(inline("\0")));
     })
     .await;
 }
