@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::sandbox::{Activity, EndReason, Fact, Phase, Sandbox};
 use drivers::{DriverError, ErrorKind, Limits, Spec, Template, Verb};
 use store::Everyone;
@@ -40,6 +40,9 @@ const RETRY: TimeDelta = TimeDelta::milliseconds(500);
 pub async fn run(app: Arc<App>) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut nudges = app.bus.subscribe();
+    if let Err(error) = take_over(&app, &places).await {
+        tracing::warn!(%error, "what the last server was doing waits until its claims run out");
+    }
     repeat(Duration::ZERO, move || {
         let (app, places) = (Arc::clone(&app), Arc::clone(&places));
         let mut waiting = std::mem::replace(&mut nudges, app.bus.subscribe());
@@ -54,14 +57,34 @@ pub async fn run(app: Arc<App>) {
     .await;
 }
 
+/// Does at once what the last server of this host had claimed and not finished: it was killed, and
+/// whoever waits for one of its boots would wait for the whole lease. If that server still lives,
+/// some steps are taken twice, which is what steps and drivers are made for.
+async fn take_over(app: &Arc<App>, places: &Arc<Semaphore>) -> Result<()> {
+    // No claim that was made before now is for longer.
+    let claimed_until = app.clock.now() + CLAIM_LEASE;
+    // The least that a claim can be for, so that none is found again.
+    while claim(app, places, claimed_until, Duration::from_micros(1)).await? {}
+    Ok(())
+}
+
 /// Claims what is due and starts a task for each; `true` when there was something.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn round(app: &Arc<App>, places: &Arc<Semaphore>) -> Result<bool> {
+    claim(app, places, app.clock.now(), CLAIM_LEASE).await
+}
+
+async fn claim(
+    app: &Arc<App>,
+    places: &Arc<Semaphore>,
+    due_at: DateTime<Utc>,
+    lease: Duration,
+) -> Result<bool> {
     let sandboxes = store::sandboxes(Everyone::for_worker("reconcile"));
-    let (host, now) = (&app.config.host, app.clock.now());
-    let due = sandboxes.claim_due(app.db.write(), host, now, CLAIM_LEASE, BATCH).await?;
+    let host = &app.config.host;
+    let due = sandboxes.claim_due(app.db.write(), host, due_at, lease, BATCH).await?;
     let found = !due.is_empty();
     for sandbox in due {
         let Ok(place) = Arc::clone(places).acquire_owned().await else { return Ok(false) };
@@ -145,19 +168,16 @@ async fn idle(app: &Arc<App>, sandbox: &Sandbox) -> Result<()> {
     reschedule(app, sandbox, due).await
 }
 
-async fn reschedule(
-    app: &Arc<App>,
-    sandbox: &Sandbox,
-    due: Option<chrono::DateTime<chrono::Utc>>,
-) -> Result<()> {
+async fn reschedule(app: &Arc<App>, sandbox: &Sandbox, due: Option<DateTime<Utc>>) -> Result<()> {
     let sandboxes = store::sandboxes(Everyone::for_worker("reconcile"));
     Ok(sandboxes.reschedule(app.db.write(), sandbox, due).await?)
 }
 
 async fn boot(app: &Arc<App>, sandbox: Sandbox) -> Result<()> {
-    let sandbox = match sandbox.phase {
-        Phase::Creating => take(app, &sandbox, Fact::BootBegun, at_once(app)).await?,
-        _ => sandbox,
+    let sandbox = if sandbox.phase == Phase::Creating {
+        take(app, &sandbox, Fact::BootBegun, at_once(app)).await?
+    } else {
+        sandbox
     };
     let spec = spec(app, &sandbox);
     let ensured = timeout(VERB_DEADLINE, app.driver.ensure(sandbox.id, &spec)).await;
@@ -192,6 +212,8 @@ async fn boot_failed(app: &Arc<App>, sandbox: &Sandbox, error: &DriverError) -> 
     }
     tracing::error!(%error, "a sandbox failed to start");
     let failed = take(app, sandbox, Fact::BootFailed, at_once(app)).await?;
+    let sandboxes = store::sandboxes(Everyone::for_worker("reconcile"));
+    sandboxes.note_failure(app.db.write(), failed.id, &error.to_string()).await?;
     remove_now(app, &failed).await
 }
 

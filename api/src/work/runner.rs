@@ -20,7 +20,8 @@ use tracing::Instrument;
 use super::repeat;
 use crate::{
     app::{
-        App, commands::GRACE,
+        App,
+        commands::GRACE,
         error::{Error, Result},
         readiness,
     },
@@ -104,7 +105,36 @@ fn follow(app: &Arc<App>, command: Command, env: Option<BTreeMap<String, String>
 
 /// Renews the leases of what is followed here and takes up what nobody follows, for ever.
 pub async fn run(app: Arc<App>) {
+    if let Err(error) = take_over(&app).await {
+        tracing::warn!(%error, "what the last server followed waits until its leases run out");
+    }
     repeat(RENEW, || round(&app)).await;
+}
+
+/// Takes up at once what the last server of this host followed: it was stopped or killed, and whoever
+/// reads one of its commands would hear nothing for the whole lease. If that server still lives, a
+/// command has two followers, of which the first one to store something wins. Only what runs: what is
+/// not started yet can be started by nobody but the one who accepted it, if that one lives.
+async fn take_over(app: &Arc<App>) -> Result<()> {
+    let commands = store::commands(Everyone::for_worker("runner"));
+    let leased_until = app.clock.now() + LEASE;
+    loop {
+        // Leased until then exactly, so that none is found again.
+        let (db, host) = (app.db.write(), &app.config.host);
+        let found = commands.claim_orphans(db, host, leased_until, Duration::ZERO, BATCH).await?;
+        let full = is_full(&found);
+        for command in found.into_iter().filter(|command| command.status == Status::Running) {
+            tracing::info!(command = %command.id, "taking over a command");
+            follow(app, command, None);
+        }
+        if !full {
+            return Ok(());
+        }
+    }
+}
+
+fn is_full(batch: &[Command]) -> bool {
+    u32::try_from(batch.len()).unwrap_or(u32::MAX) >= BATCH
 }
 
 /// One renewal and one look for abandoned commands; `true` when a batch was full.
@@ -119,7 +149,7 @@ pub async fn round(app: &Arc<App>) -> Result<bool> {
         commands.renew(app.db.write(), &followed, now + LEASE).await?;
     }
     let orphans = commands.claim_orphans(app.db.write(), host, now, CLAIM, BATCH).await?;
-    let full = u32::try_from(orphans.len()).unwrap_or(u32::MAX) >= BATCH;
+    let full = is_full(&orphans);
     for command in orphans {
         tracing::info!(command = %command.id, "taking up a command");
         follow(app, command, None);
@@ -146,7 +176,10 @@ async fn drive(
     if let Some(env) = env {
         let queued = [Status::Queued];
         let db = app.db.write();
-        if !store::commands(everyone()).mark(db, command.id, &queued, Status::Starting, None).await? {
+        if !store::commands(everyone())
+            .mark(db, command.id, &queued, Status::Starting, None)
+            .await?
+        {
             return Ok(());
         }
         let start = StartCommand {
