@@ -49,6 +49,8 @@ where
     Fut: Future<Output = Result<bool>>,
 {
     const LONGEST: Duration = Duration::from_secs(10);
+    // Also for work that paces itself while all is well.
+    const SHORTEST: Duration = Duration::from_millis(100);
     let mut failures = 0_u32;
     loop {
         match work().await {
@@ -66,8 +68,8 @@ where
                     tracing::warn!(%error, "failed; trying again");
                 }
                 failures = failures.saturating_add(1);
-                tokio::time::sleep((pause * 2_u32.saturating_pow(failures.min(6))).min(LONGEST))
-                    .await;
+                let longer = pause.max(SHORTEST) * 2_u32.saturating_pow(failures.min(7));
+                tokio::time::sleep(longer.min(LONGEST)).await;
             }
         }
     }
