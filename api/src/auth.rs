@@ -169,7 +169,11 @@ impl Authenticator {
 
     /// What is remembered of a token, its row read again if it may have changed. The token itself
     /// was verified, so no argon2 is needed as long as the row still has the same hash.
-    async fn recall(&self, digest: &[u8; 32], secret: &KeySecret) -> Result<Option<Arc<Remembered>>> {
+    async fn recall(
+        &self,
+        digest: &[u8; 32],
+        secret: &KeySecret,
+    ) -> Result<Option<Arc<Remembered>>> {
         let Some(found) = self.remembered.get(digest) else { return Ok(None) };
         let (epoch, now) = (self.epoch.load(Ordering::Acquire), self.clock.now());
         let fresh = found.epoch == epoch
@@ -276,8 +280,5 @@ pub fn generate_key() -> KeySecret {
 /// Never: the parameters are constants and any bytes can be hashed.
 #[must_use]
 pub fn hash_key(key: &KeySecret) -> String {
-    argon2id()
-        .hash_password(key.expose().as_bytes())
-        .expect("argon2 hashes any bytes")
-        .to_string()
+    argon2id().hash_password(key.expose().as_bytes()).expect("argon2 hashes any bytes").to_string()
 }

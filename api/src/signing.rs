@@ -46,12 +46,8 @@ impl Signer {
         expires_at: DateTime<Utc>,
     ) -> Result<String> {
         let (id, secret) = current(db, now).await?;
-        let body = format!(
-            "{}.{}.{}",
-            expires_at.timestamp(),
-            org.uuid().simple(),
-            id.uuid().simple()
-        );
+        let body =
+            format!("{}.{}.{}", expires_at.timestamp(), org.uuid().simple(), id.uuid().simple());
         let signature = mac(&secret, &body, capability).finalize().into_bytes();
         Ok(format!("{body}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)))
     }
@@ -135,7 +131,8 @@ fn parse(token: &str) -> Option<Token<'_>> {
 }
 
 fn mac(secret: &[u8; 32], body: &str, capability: Capability<'_>) -> Hmac<Sha256> {
-    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(secret).expect("HMAC takes keys of any length");
+    let mut mac =
+        <Hmac<Sha256> as KeyInit>::new_from_slice(secret).expect("HMAC takes keys of any length");
     // Neither a method nor a token body can hold a line break, so the parts cannot be shifted.
     mac.update(format!("v1\n{}\n{body}\n{}", capability.method, capability.path).as_bytes());
     mac

@@ -5,11 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use domain::{
-    Code, Refused,
-    command::Command,
-    id::CommandId,
-};
+use domain::{Code, Refused, command::Command, id::CommandId};
 use futures_util::{Stream, stream};
 use store::{Reach, commands::LogChunk};
 use tokio::time::Instant;
@@ -89,7 +85,11 @@ fn check_gap(command: &Command, after_seq: u64) -> Result<()> {
 }
 
 fn gap() -> Refused {
-    Refused::field(Code::StreamGap, "afterSeq", "the log before this position is no longer retained")
+    Refused::field(
+        Code::StreamGap,
+        "afterSeq",
+        "the log before this position is no longer retained",
+    )
 }
 
 /// Follows a log: what is retained after `after_seq`, then live output, then exactly one end.

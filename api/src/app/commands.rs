@@ -1,14 +1,11 @@
 //! Commands: run, start, get, cancel. Following what runs is `work/runner.rs`'s; logs are
 //! `app/command_logs.rs`'s.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use domain::{
-    id::{CommandId, SandboxId},
     command::{CancelMode, Command, Spec, Status},
+    id::{CommandId, SandboxId},
     path::WORKSPACE,
     sandbox::{Phase, Sandbox, Wish},
 };
@@ -16,9 +13,7 @@ use drivers::guest::{self, GuestErrorKind, Reason};
 use store::{Reach, usage::Metric};
 use tokio::time::Instant;
 
-pub use super::command_logs::{
-    CommandEvent, LogPage, log_download_url, log_text, logs, stream,
-};
+pub use super::command_logs::{CommandEvent, LogPage, log_download_url, log_text, logs, stream};
 use super::{
     App, Caller,
     error::{Error, Result},
@@ -66,8 +61,10 @@ pub async fn run(
     // From here on a client that goes away changes nothing: the command runs, and the idempotency
     // key finds it.
     let work = Arc::clone(&app);
-    app.detached(async move { run_accepted(&work, &caller, idempotent, &sandbox, spec, print).await })
-        .await
+    app.detached(
+        async move { run_accepted(&work, &caller, idempotent, &sandbox, spec, print).await },
+    )
+    .await
 }
 
 async fn run_accepted(
@@ -138,9 +135,9 @@ async fn check_cwd(app: &App, sandbox: &Sandbox, spec: &Spec) -> Result<()> {
     if sandbox.phase != Phase::Ready || spec.cwd == WORKSPACE {
         return Ok(());
     }
-    let stat = app
-        .guests
-        .call(app.driver.as_ref(), sandbox.id, |guest| async move { guest.list_directory(&spec.cwd).await });
+    let stat = app.guests.call(app.driver.as_ref(), sandbox.id, |guest| async move {
+        guest.list_directory(&spec.cwd).await
+    });
     match stat.await {
         Ok(_) => Ok(()),
         Err(source) => Err(Error::Guest { field: "cwd", source }),
@@ -190,9 +187,7 @@ async fn accept(
     if !idempotency::record(app, &tx, caller, idempotent, Some(command.id), answer).await? {
         return Ok(false);
     }
-    store::commands(caller.reach())
-        .insert(&tx, command, app.clock.now() + runner::LEASE)
-        .await?;
+    store::commands(caller.reach()).insert(&tx, command, app.clock.now() + runner::LEASE).await?;
     let (id, at) = (command.id.to_string(), command.created_at);
     super::usage::count(&tx, &sandbox, Metric::CommandInvocations, id, 1, at).await?;
     tx.commit().await?;
@@ -201,12 +196,7 @@ async fn accept(
 }
 
 /// Waits until a command is over.
-async fn terminal(
-    app: &App,
-    reach: Reach,
-    id: CommandId,
-    at_most: Duration,
-) -> Result<Command> {
+async fn terminal(app: &App, reach: Reach, id: CommandId, at_most: Duration) -> Result<Command> {
     let deadline = Instant::now() + at_most;
     let mut nudges = app.bus.subscribe();
     loop {

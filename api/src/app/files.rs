@@ -13,7 +13,10 @@ use domain::{
 };
 use drivers::guest::{Existing, FileStat, Guest, GuestError, Parents, WriteOptions};
 use futures_util::Stream;
-use store::{Everyone, Reach, usage::{Metric, UsageRecordId}};
+use store::{
+    Everyone, Reach,
+    usage::{Metric, UsageRecordId},
+};
 
 use super::{
     App, Caller, DOWNLOAD_URL_LIFETIME, DownloadUrl,

@@ -23,7 +23,8 @@ pub async fn ready(app: &Arc<App>) -> Vec<Check> {
     let driver = tokio::time::timeout(DEADLINE, app.driver.check());
     let (database, driver) = tokio::join!(database, driver);
     let database = check("database", database.map(|result| result.map_err(|e| e.to_string())));
-    let driver = check("driver", driver.map(|result| result.map(|_| ()).map_err(|e| e.to_string())));
+    let driver =
+        check("driver", driver.map(|result| result.map(|_| ()).map_err(|e| e.to_string())));
     vec![database, driver]
 }
 

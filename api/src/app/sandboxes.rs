@@ -144,15 +144,10 @@ async fn resolve_template(app: &App, new: &NewSandbox) -> Result<TemplateVersion
     Ok(version)
 }
 
-async fn resolve_project(
-    app: &App,
-    caller: &Caller,
-    wanted: Option<ProjectId>,
-) -> Result<Project> {
+async fn resolve_project(app: &App, caller: &Caller, wanted: Option<ProjectId>) -> Result<Project> {
     let projects = store::projects(caller.reach());
-    let forbidden = || {
-        Refused::field(Code::Forbidden, "projectId", "the key has no access to this project")
-    };
+    let forbidden =
+        || Refused::field(Code::Forbidden, "projectId", "the key has no access to this project");
     if let Some(id) = wanted {
         return match projects.get(app.db.read(), id).await {
             Ok(project) => Ok(project),
@@ -200,9 +195,7 @@ pub async fn kill(
     id: SandboxId,
     print: impl Fn(&Sandbox, DateTime<Utc>) -> Answer + Send,
 ) -> Result<Answer> {
-    if let Known::Answered(answer) =
-        idempotency::look_up(app, caller, idempotent.as_ref()).await?
-    {
+    if let Known::Answered(answer) = idempotency::look_up(app, caller, idempotent.as_ref()).await? {
         return Ok(answer);
     }
     let sandboxes = store::sandboxes(caller.reach());
@@ -227,11 +220,8 @@ async fn end_and_remove(app: &Arc<App>, sandbox: Sandbox) -> Result<Sandbox> {
         if step.to == sandbox.phase {
             break;
         }
-        let reason = if now >= sandbox.expires_at {
-            EndReason::TtlExpired
-        } else {
-            EndReason::UserKilled
-        };
+        let reason =
+            if now >= sandbox.expires_at { EndReason::TtlExpired } else { EndReason::UserKilled };
         let change = Change { at: sandbox.end_at(now), reason: Some(reason) };
         let tx = app.db.begin().await?;
         match lifecycle::take(app, &tx, &sandbox, step, change).await {

@@ -1,5 +1,6 @@
 //! Makes organizations and their first keys. For the operator's command line; not reachable by keys.
 
+use chrono::{DateTime, Utc};
 use domain::{
     Refused,
     id::{ApiKeyId, OrganizationId, ProjectId, UserId},
@@ -8,7 +9,6 @@ use domain::{
     organization::{Organization, Project, User, check_name},
     scope::ScopeSet,
 };
-use chrono::{DateTime, Utc};
 use store::{Db, Reach, Tx};
 
 use super::error::Result;
@@ -68,9 +68,10 @@ pub async fn bootstrap(db: &Db, now: DateTime<Utc>, wanted: Bootstrap) -> Result
     let project_id = project(&tx, now, &organization, wanted.project.as_deref()).await?;
     let mut project_ids = wanted.project_ids;
     for id in &project_ids {
-        store::projects(reach.clone()).get(&tx, *id).await.map_err(|_| {
-            Refused::invalid("project-id", "the organization has no such project")
-        })?;
+        store::projects(reach.clone())
+            .get(&tx, *id)
+            .await
+            .map_err(|_| Refused::invalid("project-id", "the organization has no such project"))?;
     }
     if wanted.restrict_to_project {
         project_ids.push(project_id);
@@ -124,8 +125,7 @@ async fn user(tx: &Tx, now: DateTime<Utc>, org_id: OrganizationId, email: &str) 
     if let Some(found) = store::users::find_by_email(tx, org_id, email).await? {
         return Ok(found.id);
     }
-    let user =
-        User { id: UserId::generate(now), org_id, email: email.to_owned(), created_at: now };
+    let user = User { id: UserId::generate(now), org_id, email: email.to_owned(), created_at: now };
     store::users::insert(tx, &user).await?;
     Ok(user.id)
 }
@@ -136,9 +136,7 @@ async fn project(
     organization: &Organization,
     name: Option<&str>,
 ) -> Result<ProjectId> {
-    let projects = || {
-        store::projects(Reach::Tenant { org: organization.id, projects: None })
-    };
+    let projects = || store::projects(Reach::Tenant { org: organization.id, projects: None });
     let Some(name) = name else { return Ok(projects().default(tx).await?.id) };
     let name = check_name(name, "project")?;
     if let Some(found) = projects().find_by_name(tx, &name).await? {

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use billing::pricing::BUILT_IN;
 use chrono::{DateTime, Datelike, Months, TimeZone, Utc};
-use rust_decimal::Decimal;
 use domain::sandbox::Sandbox;
-use store::{Reach, Tx, usage::{Metric, UsageRecord, UsageRecordId}};
+use rust_decimal::Decimal;
+use store::{
+    Reach, Tx,
+    usage::{Metric, UsageRecord, UsageRecordId},
+};
 
 use super::{App, Caller, error::Result};
 
@@ -56,7 +59,8 @@ pub async fn summary(app: &Arc<App>, caller: &Caller) -> Result<UsageSummary> {
     // Quotas and credit are the organization's, whatever projects the key is restricted to; what it
     // lists of single events is not.
     let whole = Reach::Tenant { org: caller.org_id(), projects: None };
-    let used = store::usage(caller.reach()).compute_unit_seconds(db, period.0, period.1, now).await?;
+    let used =
+        store::usage(caller.reach()).compute_unit_seconds(db, period.0, period.1, now).await?;
     let live = store::sandboxes(whole).count_live(db, caller.org_id()).await?;
     Ok(UsageSummary {
         period,

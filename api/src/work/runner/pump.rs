@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use domain::{command::{CancelMode, Command, Inline, OutputStream, Status, TerminationSignal}, limits::MAX_LOG_BYTES};
+use domain::{
+    command::{CancelMode, Command, Inline, OutputStream, Status, TerminationSignal},
+    limits::MAX_LOG_BYTES,
+};
 use drivers::guest::{self, Exit, ExitCause, Guest, GuestError, GuestErrorKind, WatchItem};
 use futures_util::StreamExt;
 use store::{
@@ -77,7 +80,8 @@ pub async fn follow(app: &App, command: &Command, guest: Guest) -> Result<()> {
             }
             None => {
                 pump.flush().await?;
-                let source = GuestError::new(GuestErrorKind::Gone, "the stream ended without an exit");
+                let source =
+                    GuestError::new(GuestErrorKind::Gone, "the stream ended without an exit");
                 return Err(Error::Guest { field: "commandId", source });
             }
         }
@@ -199,7 +203,9 @@ fn end_of(exit: &Exit, stdout: Inline, stderr: Inline) -> End {
         ExitCause::Canceled(guest::CancelMode::Graceful) => {
             (Status::Canceled, Some(CancelMode::Graceful))
         }
-        ExitCause::Canceled(guest::CancelMode::Force) => (Status::Canceled, Some(CancelMode::Force)),
+        ExitCause::Canceled(guest::CancelMode::Force) => {
+            (Status::Canceled, Some(CancelMode::Force))
+        }
         ExitCause::TimedOut => (Status::TimedOut, None),
         ExitCause::FailedToStart(reason) => {
             tracing::warn!(reason, "a command could not be started");
