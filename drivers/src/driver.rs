@@ -31,10 +31,13 @@ pub trait Driver: fmt::Debug + Send + Sync {
     async fn check(&self) -> Result<Vec<Limitation>, DriverError>;
 
     /// Makes the sandbox exist and run, and returns when its agent answers. Asked twice, does it
-    /// once. After an error nothing of the sandbox is left: no process, no directory.
+    /// once: of one that runs, the spec is not looked at. One that has died is made anew, without
+    /// anything of before. After an error nothing of the sandbox is left: no process, no directory.
+    /// [`ErrorKind::Unsupported`] for a template that this host does not have.
     async fn ensure(&self, id: SandboxId, spec: &Spec) -> Result<Observed, DriverError>;
 
     /// Makes the sandbox and everything in it gone before it returns. Unknown means gone already.
+    /// Of one that died by itself, it removes what the host still holds.
     async fn remove(&self, id: SandboxId) -> Result<(), DriverError>;
 
     /// Looks at one sandbox; `None` when it does not run here.

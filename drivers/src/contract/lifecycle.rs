@@ -107,6 +107,16 @@ pub async fn sandboxes_do_not_share_files(subject: &dyn Subject) {
     other.remove().await;
 }
 
+/// For good: trying again does not help. Nothing is left of it.
+pub async fn an_unknown_template_is_refused(subject: &dyn Subject) {
+    let (driver, id) = (subject.driver(), new_id());
+    let mut unknown = spec();
+    unknown.template.slug = "no-such-template".to_owned();
+    let error = driver.ensure(id, &unknown).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+    assert_eq!(driver.observe(id).await.unwrap(), None);
+}
+
 /// A sandbox that died is not listed, cannot be reached, and can be made anew.
 pub async fn a_dead_sandbox_is_noticed(subject: &dyn Subject) {
     let sandbox = Sandbox::new(subject).await;

@@ -6,7 +6,7 @@
 pub mod commands;
 pub mod files;
 pub mod lifecycle;
-mod sandbox;
+pub mod sandbox;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -40,6 +40,7 @@ macro_rules! contract {
             remove_may_be_repeated
             a_sandbox_made_anew_remembers_nothing
             sandboxes_do_not_share_files
+            an_unknown_template_is_refused
             a_dead_sandbox_is_noticed
             another_process_sees_the_sandbox
             the_list_is_sorted

@@ -1,4 +1,5 @@
-//! A sandbox as the cases use it: made, spoken to, removed.
+//! A sandbox as the cases use it, and as tests of single drivers may: made, spoken to, removed.
+//! Panics where something goes wrong that the case is not about.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -9,7 +10,7 @@ use futures_util::StreamExt as _;
 
 use super::{Subject, new_id, spec};
 use crate::{
-    Driver,
+    Driver, Spec,
     guest::{
         Existing, Exit, Guest, Output, OutputStream, Parents, Reason, StartCommand, Started,
         WatchItem, WriteOptions,
@@ -21,30 +22,43 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A sandbox under test.
 pub struct Sandbox {
+    /// The driver that made it.
     pub driver: Arc<dyn Driver>,
+    /// Its id.
     pub id: SandboxId,
+    /// A connection to its agent.
     pub guest: Guest,
 }
 
 /// A command that has ended.
 #[derive(Debug)]
 pub struct Ended {
+    /// What it printed.
     pub output: Vec<Output>,
+    /// How it ended.
     pub exit: Exit,
 }
 
 impl Sandbox {
+    /// Makes a sandbox of the usual spec.
     pub async fn new(subject: &dyn Subject) -> Self {
-        let (driver, id) = (subject.driver(), new_id());
-        driver.ensure(id, &spec()).await.unwrap();
+        Self::with(subject.driver(), &spec()).await
+    }
+
+    /// Makes a sandbox of another spec.
+    pub async fn with(driver: Arc<dyn Driver>, spec: &Spec) -> Self {
+        let id = new_id();
+        driver.ensure(id, spec).await.unwrap();
         let guest = Guest::connect(&*driver, id).await.unwrap();
         Self { driver, id, guest }
     }
 
+    /// Removes it.
     pub async fn remove(self) {
         self.driver.remove(self.id).await.unwrap();
     }
 
+    /// Starts a command line.
     pub async fn start(&self, command_line: &str) -> CommandId {
         let command = command(command_line);
         let id = command.id;
@@ -66,13 +80,9 @@ impl Sandbox {
         ended.text(OutputStream::Stdout)
     }
 
+    /// Follows a command to its end.
     pub async fn end_of(&self, id: CommandId) -> Ended {
-        self.end_after(id, 0).await
-    }
-
-    /// Follows a command to its end, from the output after `seq` on.
-    pub async fn end_after(&self, id: CommandId, seq: u64) -> Ended {
-        let mut items = self.guest.watch(id, seq).await.unwrap();
+        let mut items = self.guest.watch(id, 0).await.unwrap();
         let mut output = Vec::new();
         let following = async {
             loop {
@@ -98,12 +108,14 @@ impl Sandbox {
         assert!(matches!(first, Some(Ok(WatchItem::Output(_)))), "it prints: {first:?}");
     }
 
+    /// Writes a whole file; the error is the reason of a refusal.
     pub async fn write(&self, path: &str, bytes: &[u8]) -> Result<(), Option<Reason>> {
         let bytes = Bytes::copy_from_slice(bytes);
         let written = self.guest.write_whole(path, OVERWRITE, bytes).await;
         written.map(drop).map_err(|error| error.reason())
     }
 
+    /// Reads a whole file; the error is the reason of a refusal.
     pub async fn read(&self, path: &str) -> Result<Bytes, Option<Reason>> {
         let read = self.guest.read_whole(path, 1 << 30).await;
         read.map(|(_, bytes)| bytes).map_err(|error| error.reason())
@@ -128,6 +140,7 @@ impl Ended {
 pub const OVERWRITE: WriteOptions =
     WriteOptions { existing: Existing::Replace, parents: Parents::Require, max_bytes: None };
 
+/// A command in the workspace, without a timeout.
 pub fn command(command_line: &str) -> StartCommand {
     StartCommand {
         id: CommandId::generate(DateTime::UNIX_EPOCH),

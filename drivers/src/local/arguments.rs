@@ -11,12 +11,8 @@ use domain::id::SandboxId;
 use super::host::{Host, TopLevel};
 use crate::spec::Spec;
 
-/// The variable by which processes of a sandbox are recognized from outside.
-pub(super) const MARK: &str = "CROWNEST_SANDBOX_ID";
-
 /// The user id inside, whatever it is outside.
 const USER: &str = "1000";
-const AGENT: &str = "/opt/crownest/guest";
 const PATH: &str = "/opt/crownest/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 const SMALL_MIB: u32 = 16;
 
@@ -29,20 +25,37 @@ const PASSED_FILES: [(&str, &str); 5] = [
     ("8", "/etc/hostname"),
 ];
 
+/// An open file, by the number that bubblewrap has it under.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Descriptor(pub &'static str);
+
 /// The descriptor on which bubblewrap tells the id of the process that it started.
 const INFO: &str = "3";
 
+/// The agent as it is named inside, for each sandbox differently, so that its process is recognized
+/// from outside.
+pub(super) fn agent_inside(id: SandboxId) -> String {
+    format!("/opt/crownest/{id}/guest")
+}
+
 /// The arguments for a sandbox.
-pub(super) fn sandbox(host: &Host, agent: &Path, id: SandboxId, spec: &Spec) -> Vec<OsString> {
+pub(super) fn sandbox(
+    host: &Host,
+    agent: &Path,
+    id: SandboxId,
+    spec: &Spec,
+    filter: Option<Descriptor>,
+) -> Vec<OsString> {
     let mut arguments = Arguments::default();
     arguments.add(["--info-fd", INFO]);
-    arguments.isolate();
-    arguments.environment(id, spec);
+    arguments.isolate(filter);
+    arguments.environment(spec);
     arguments.system(host);
     for (descriptor, path) in PASSED_FILES {
         arguments.add(["--perms", "0444", "--file", descriptor, path]);
     }
-    arguments.add(["--ro-bind"]).add([agent.as_os_str()]).add([AGENT]);
+    let agent_inside = agent_inside(id);
+    arguments.add(["--ro-bind"]).add([agent.as_os_str()]).add([&agent_inside]);
     arguments.tmpfs("/tmp", "1777", spec.limits.disk_mib);
     arguments.tmpfs("/home/user", "0755", spec.limits.disk_mib);
     arguments.tmpfs("/var", "0755", SMALL_MIB);
@@ -51,18 +64,18 @@ pub(super) fn sandbox(host: &Host, agent: &Path, id: SandboxId, spec: &Spec) -> 
     arguments.tmpfs("/workspace", "0755", spec.limits.disk_mib);
     // What is left of the root and of /dev is memory of the host that nothing would bound.
     arguments.add(["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/workspace", "--"]);
-    arguments.add([AGENT, "--listen-stdin", "--workspace", "/workspace"]);
+    arguments.add([&agent_inside, "--listen-stdin", "--workspace", "/workspace"]);
     arguments.add(["--exit-if-idle-ms", "60000"]);
     arguments.0
 }
 
 /// The arguments for finding out whether this host lets anybody be isolated. They end with a program
 /// that does nothing.
-pub(super) fn trial(host: &Host, agent: &Path) -> Vec<OsString> {
+pub(super) fn trial(host: &Host, agent: &Path, filter: Option<Descriptor>) -> Vec<OsString> {
     let mut arguments = Arguments::default();
-    arguments.isolate();
+    arguments.isolate(filter);
     arguments.system(host);
-    arguments.add(["--ro-bind"]).add([agent.as_os_str()]).add([AGENT]);
+    arguments.add(["--ro-bind"]).add([agent.as_os_str()]).add(["/opt/crownest/guest"]);
     arguments.tmpfs("/workspace", "0755", SMALL_MIB);
     arguments.add(["--remount-ro", "/dev", "--remount-ro", "/", "--", "/usr/bin/true"]);
     arguments.0
@@ -77,14 +90,17 @@ impl Arguments {
         self
     }
 
-    fn isolate(&mut self) {
+    fn isolate(&mut self, filter: Option<Descriptor>) {
         self.add(["--unshare-user", "--disable-userns", "--unshare-pid", "--unshare-net"]);
         self.add(["--unshare-ipc", "--unshare-uts", "--unshare-cgroup"]);
         self.add(["--uid", USER, "--gid", USER, "--hostname", "sandbox"]);
         self.add(["--as-pid-1", "--new-session", "--cap-drop", "ALL", "--clearenv"]);
+        if let Some(Descriptor(descriptor)) = filter {
+            self.add(["--seccomp", descriptor]);
+        }
     }
 
-    fn environment(&mut self, id: SandboxId, spec: &Spec) {
+    fn environment(&mut self, spec: &Spec) {
         for (name, value) in [
             ("PATH", PATH),
             ("HOME", "/home/user"),
@@ -99,7 +115,6 @@ impl Arguments {
         for (name, value) in &spec.env {
             self.add(["--setenv", name, value]);
         }
-        self.add(["--setenv", MARK, &id.to_string()]);
     }
 
     fn system(&mut self, host: &Host) {
@@ -144,7 +159,7 @@ mod tests {
 
     fn spec() -> Spec {
         let version_id = TemplateVersionId::generate(DateTime::UNIX_EPOCH);
-        let env = [("CROWNEST", "1"), (MARK, "forged"), ("LANG", "de_DE.UTF-8")];
+        let env = [("CROWNEST", "1"), ("LANG", "de_DE.UTF-8")];
         Spec {
             template: Template { slug: "python".to_owned(), version_id },
             env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
@@ -155,7 +170,7 @@ mod tests {
     /// The arguments with one option a line.
     fn shown(host: &Host) -> String {
         let id = SandboxId::generate(DateTime::UNIX_EPOCH);
-        let arguments = sandbox(host, Path::new("/agent"), id, &spec());
+        let arguments = sandbox(host, Path::new("/agent"), id, &spec(), Some(Descriptor("9")));
         let mut text = String::new();
         for argument in arguments {
             let argument = argument.into_string().unwrap().replace(&id.to_string(), "<id>");
@@ -180,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_specs_variables_win_over_defaults_but_not_over_the_mark() {
+    fn the_specs_variables_win_over_defaults() {
         let mut env = BTreeMap::new();
         let host = Host { top_level: Vec::new(), python: None, node: None, etc: Vec::new() };
         for line in shown(&host).lines() {
@@ -190,6 +205,5 @@ mod tests {
             }
         }
         assert_eq!(env["LANG"], "de_DE.UTF-8");
-        assert_eq!(env[MARK], "<id>");
     }
 }

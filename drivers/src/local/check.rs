@@ -1,12 +1,13 @@
 //! Finds out whether this host can run sandboxes, by running one that does nothing, and what it
-//! cannot enforce for them. Changes nothing that lasts.
+//! cannot enforce for them. Starts and changes no sandbox that anybody asked for.
 
-use std::{process::Stdio, time::Duration};
+use std::{fs::File, process::Stdio, time::Duration};
 
 use tokio::{process::Command, time::timeout};
 
 use super::{
-    LocalConfig, arguments,
+    LocalConfig,
+    arguments::{self, Descriptor},
     failure::{Doing, Failure, Result},
     groups::{self, Controller},
     host::{self, Host},
@@ -40,6 +41,12 @@ pub(super) async fn check(config: &LocalConfig) -> Result<Vec<Limitation>> {
             remedy: "Run the server as root; then each sandbox gets a user of its own.".to_owned(),
         });
     }
+    if config.filter()?.is_none() {
+        limitations.push(Limitation {
+            what: "Sandboxes can use the keys of the server's session.".to_owned(),
+            remedy: "Use a host with an x86-64 or 64-bit ARM processor.".to_owned(),
+        });
+    }
     limitations.push(Limitation {
         what: "Sandboxes share the kernel of the host, and have no network.".to_owned(),
         remedy: "Use the cloud_hypervisor driver for code that is not trusted.".to_owned(),
@@ -69,15 +76,22 @@ async fn trial(config: &LocalConfig, host: &Host) -> Result<()> {
     })?;
     let uid = config.uids().map(|_| config.first_uid);
     let agent = config.agent_for(uid)?;
+    let filter = config.filter()?;
+    // Standard input is as good a way in as any other.
+    let descriptor = filter.as_ref().map(|_| Descriptor("0"));
+    let stdin = match &filter {
+        Some(path) => Stdio::from(File::open(path).doing("open", path)?),
+        None => Stdio::null(),
+    };
     let mut command = Command::new(&bwrap);
-    command.args(arguments::trial(host, &agent)).env_clear().current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.args(arguments::trial(host, &agent, descriptor)).env_clear().current_dir("/");
+    command.stdin(stdin).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     if let Some(uid) = uid {
         command.uid(uid).gid(uid);
     }
     let ended = timeout(DEADLINE, command.output());
     let ended = ended.await.map_err(|_| Failure::timed_out("a trial of bubblewrap hangs"))?;
-    let output = ended.doing("start", &bwrap)?;
+    let output = ended.map_err(|error| launcher::unstarted(&error, uid))?;
     if output.status.success() {
         return Ok(());
     }

@@ -4,6 +4,7 @@
 
 use std::{
     ffi::OsString,
+    io,
     os::{fd::OwnedFd, unix::net::UnixListener},
     path::{Path, PathBuf},
     process::Stdio,
@@ -11,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use domain::id::SandboxId;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde::Deserialize;
 use tokio::{
@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    arguments::MARK,
+    arguments::Descriptor,
     failure::{Doing, Failure, Result},
     host,
     processes::Process,
@@ -31,10 +31,11 @@ use crate::driver::ErrorKind;
 
 /// Waits for a line, then becomes bubblewrap. Standard output is one end of a pair of sockets: what
 /// to wait for comes in, what bubblewrap tells goes out (descriptor 3). The files need no place on
-/// the host that a sandbox's user would have to be able to read.
+/// the host that a sandbox's user would have to be able to read; only the filter, which is binary, is
+/// a file, named by what is the shell's own name otherwise.
 const SCRIPT: &str = "\
 IFS= read -r go <&1 || exit 1
-exec \"$@\" 3>&1 >/dev/null 4<<'PASSWD' 5<<'GROUP' 6<<'HOSTS' 7<<'NSSWITCH' 8<<'HOSTNAME'
+exec \"$@\" 3>&1 >/dev/null 9<\"$0\" 4<<'PASSWD' 5<<'GROUP' 6<<'HOSTS' 7<<'NSSWITCH' 8<<'HOSTNAME'
 user:x:1000:1000::/home/user:/bin/sh
 nobody:x:65534:65534::/:/usr/sbin/nologin
 PASSWD
@@ -51,6 +52,9 @@ NSSWITCH
 sandbox
 HOSTNAME
 ";
+
+/// Where the script opens the filter of system calls.
+pub(super) const FILTER: Descriptor = Descriptor("9");
 
 const MAX_COMPLAINT_BYTES: usize = 8 * 1024;
 const N_FILES: u64 = 65_536;
@@ -77,8 +81,9 @@ struct Info {
 #[derive(Debug)]
 pub(super) struct Launch {
     pub bwrap: PathBuf,
+    /// The file of the filter of system calls, if there is one.
+    pub filter: Option<PathBuf>,
     pub arguments: Vec<OsString>,
-    pub id: SandboxId,
     pub uid: Option<u32>,
     pub n_pids: u32,
     /// The agent's standard input.
@@ -91,13 +96,13 @@ impl Launcher {
         let (talk, far) = pair()?;
         let mut command = Command::new("/bin/sh");
         command
-            .args(["-c", SCRIPT, "sh"])
+            .args(["-c", SCRIPT])
+            .arg(launch.filter.as_deref().unwrap_or(Path::new("/dev/null")))
             .args(prlimit_command(&launch))
             .arg(&launch.bwrap)
             .args(&launch.arguments)
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .env(MARK, launch.id.to_string())
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(launch.listener)))
             .stdout(Stdio::from(far))
@@ -107,7 +112,7 @@ impl Launcher {
         if let Some(uid) = launch.uid {
             command.uid(uid).gid(uid);
         }
-        let mut child = command.spawn().doing("start", Path::new("/bin/sh"))?;
+        let mut child = command.spawn().map_err(|error| unstarted(&error, launch.uid))?;
         // It holds the other ends of what the shell got, so they would never seem closed.
         drop(command);
         let pid = child.id().and_then(|id| i32::try_from(id).ok());
@@ -132,7 +137,7 @@ impl Launcher {
                     return Ok(Some(info));
                 }
                 if n_bytes == 0 {
-                    return Ok::<_, std::io::Error>(None);
+                    return Ok::<_, io::Error>(None);
                 }
             }
         };
@@ -157,6 +162,19 @@ impl Launcher {
         let _ = tokio::time::timeout(PATIENCE, self.ended.clone().wait_for(|ended| *ended)).await;
         let bytes = self.complaint.lock().expect("nobody panics while holding it").clone();
         explained(String::from_utf8_lossy(&bytes).trim())
+    }
+}
+
+/// Why there is not even a shell.
+pub(super) fn unstarted(error: &io::Error, uid: Option<u32>) -> Failure {
+    match (uid, error.kind()) {
+        (Some(uid), io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied) => {
+            Failure::unsupported(format!(
+                "the server is root, but cannot start anything as user {uid} ({error}); \
+                 configure a range of user ids that this host has"
+            ))
+        }
+        _ => Failure::host(format!("cannot start a process: {error}")),
     }
 }
 
@@ -219,7 +237,7 @@ fn pair() -> Result<(UnixStream, OwnedFd)> {
     let make = || {
         let (near, far) = std::os::unix::net::UnixStream::pair()?;
         near.set_nonblocking(true)?;
-        Ok::<_, std::io::Error>((UnixStream::from_std(near)?, OwnedFd::from(far)))
+        Ok::<_, io::Error>((UnixStream::from_std(near)?, OwnedFd::from(far)))
     };
     make().doing("make", Path::new("a pair of sockets"))
 }

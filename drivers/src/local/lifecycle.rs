@@ -1,15 +1,20 @@
 //! The life of one sandbox on this host: making it, recognizing it, clearing it away. Every step may
 //! be the last one of a server that is killed; whatever that leaves, `clear` finds and removes.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use domain::id::SandboxId;
 use tokio::{net::UnixStream, time::timeout};
+use tracing::warn;
 
 use super::{
     LocalConfig, agent, arguments,
     failure::{Doing, Failure, Result},
+    filter,
     groups::Groups,
     host::{self, Host},
     launcher::{self, Launch, Launcher},
@@ -18,7 +23,11 @@ use super::{
     record::{self, Record, RunDirectory},
     uids::Uids,
 };
-use crate::{guest::Guest, spec::Spec};
+use crate::{
+    driver::ErrorKind,
+    guest::{Guest, GuestError, GuestErrorKind},
+    spec::Spec,
+};
 
 const LOCK_DEADLINE: Duration = Duration::from_secs(30);
 const START_DEADLINE: Duration = Duration::from_secs(10);
@@ -64,8 +73,11 @@ impl Sandbox {
             ))),
         };
         if made.is_err() {
-            self.clear().await?;
-            lock.delete();
+            match self.clear().await {
+                Ok(()) => lock.delete(),
+                // Why it was not made is what the caller has to know.
+                Err(failure) => warn!(%failure, "what was made of a sandbox could not be cleared"),
+            }
         }
         made
     }
@@ -79,7 +91,13 @@ impl Sandbox {
     }
 
     /// Clears it away if it is dead and nobody is working on it.
-    pub async fn sweep(&self) -> Result<()> {
+    pub async fn sweep(&self) {
+        if let Err(failure) = self.sweep_now().await {
+            warn!(sandbox = %self.id, %failure, "a dead sandbox could not be cleared away");
+        }
+    }
+
+    async fn sweep_now(&self) -> Result<()> {
         match Lock::acquire_now(&self.lock_path()?)? {
             Some(lock) if self.running_since()?.is_none() => {
                 self.clear().await?;
@@ -101,23 +119,31 @@ impl Sandbox {
             None => None,
         };
         let agent = self.config.agent_for(uid)?;
+        let filter = self.config.filter()?;
+        let mut record = Record {
+            host_boot: record::host_boot()?,
+            launcher: None,
+            agent: None,
+            groups: Groups::planned(&self.id.to_string()).directories,
+        };
+        self.directory.write(&record)?;
         let groups = Groups::make(&self.id.to_string(), &spec.limits)?;
         let mut launcher = Launcher::start(Launch {
             bwrap,
-            arguments: arguments::sandbox(host, &agent, self.id, spec),
-            id: self.id,
+            arguments: arguments::sandbox(
+                host,
+                &agent,
+                self.id,
+                spec,
+                filter.as_ref().map(|_| launcher::FILTER),
+            ),
+            filter,
             uid,
             n_pids: spec.limits.n_pids,
             listener: self.directory.listen()?,
         })?;
-        let mut record = Record {
-            host_boot: record::host_boot()?,
-            launcher: launcher.process,
-            agent: None,
-            uid,
-            groups: groups.directories.clone(),
-        };
-        // Before anything can run that would have to be found again.
+        record.launcher = Some(launcher.process);
+        record.groups.clone_from(&groups.directories);
         self.directory.write(&record)?;
         groups.join(launcher.process.pid)?;
         let agent = launcher.go().await?;
@@ -133,9 +159,8 @@ impl Sandbox {
 
     async fn hello(&self) -> Result<()> {
         let stream = self.connect()?;
-        let silent = |error: &dyn std::fmt::Display| Failure::host(format!("no hello: {error}"));
-        let guest = Guest::over(Box::new(stream)).await.map_err(|error| silent(&error))?;
-        guest.hello().await.map(drop).map_err(|error| silent(&error))
+        let guest = Guest::over(Box::new(stream)).await.map_err(silent)?;
+        guest.hello().await.map(drop).map_err(silent)
     }
 
     /// Connects to the agent of a sandbox that runs.
@@ -155,9 +180,9 @@ impl Sandbox {
             Some(uids) => uids.claimed(&self.directory.path)?,
             None => None,
         };
-        let groups = Groups {
-            directories: record.as_ref().map_or_else(Vec::new, |record| record.groups.clone()),
-        };
+        // What is on record may be of a server in another group, and the record may be lost.
+        let on_record = record.as_ref().map_or(&[][..], |record| &record.groups);
+        let groups = Groups::planned(&self.id.to_string()).and(on_record);
         processes::kill_all(self.marks(record.as_ref(), uid, &groups), KILL_DEADLINE).await?;
         groups.remove(KILL_DEADLINE).await?;
         if let (Some(uids), Some(uid)) = (&uids, uid) {
@@ -173,13 +198,13 @@ impl Sandbox {
         groups: &Groups,
     ) -> impl Fn() -> Marks + Send + 'static {
         let known: Vec<_> =
-            record.into_iter().flat_map(|record| [Some(record.launcher), record.agent]).collect();
-        let variable = format!("{}={}", arguments::MARK, self.id);
+            record.into_iter().flat_map(|record| [record.launcher, record.agent]).collect();
+        let program = arguments::agent_inside(self.id);
         let groups = groups.clone();
         move || Marks {
             known: known.iter().copied().flatten().collect(),
             uid,
-            variable: variable.clone(),
+            program: program.clone(),
             // Looked up anew each time: a process may have been started meanwhile.
             group: groups.pids(),
         }
@@ -196,23 +221,40 @@ impl Sandbox {
     }
 }
 
+/// An agent that does not answer as it should.
+fn silent(error: GuestError) -> Failure {
+    let kind = match error.kind {
+        GuestErrorKind::TimedOut => ErrorKind::TimedOut,
+        GuestErrorKind::Refused(_)
+        | GuestErrorKind::Gone
+        | GuestErrorKind::Protocol
+        | GuestErrorKind::Source => ErrorKind::Host,
+    };
+    Failure::new(kind, format!("the agent does not say hello: {error}"))
+}
+
 impl LocalConfig {
     /// The range of user ids for sandboxes, if the server may give any away.
     pub(super) fn uids(&self) -> Option<Uids> {
         let is_root = rustix::process::geteuid().is_root();
-        is_root.then(|| Uids::new(SHARED.into(), self.first_uid, self.n_uids))
+        is_root.then(|| Uids::new(Path::new(SHARED).join("uids"), self.first_uid, self.n_uids))
+    }
+
+    /// The filter of system calls, in a place where sandboxes can be started from.
+    pub(super) fn filter(&self) -> Result<Option<PathBuf>> {
+        let is_root = rustix::process::geteuid().is_root();
+        filter::file(if is_root { SHARED.as_ref() } else { &self.state_dir })
     }
 
     /// The agent in a form that this user can run.
     pub(super) fn agent_for(&self, uid: Option<u32>) -> Result<PathBuf> {
         match uid {
-            Some(_) => agent::readable(&self.agent, COPIES.as_ref()),
+            Some(_) => agent::readable(&self.agent, &Path::new(SHARED).join("agents")),
             None => agent::existing(&self.agent),
         }
     }
 }
 
-/// Where servers that are root agree on user ids, whatever their state directories.
-const SHARED: &str = "/run/crownest/uids";
-/// Where they keep copies of agents that others could not read.
-const COPIES: &str = "/run/crownest/agents";
+/// Where servers that are root keep what they share with each other, whatever their state
+/// directories, and with the users that sandboxes run as.
+const SHARED: &str = "/run/crownest";

@@ -5,6 +5,7 @@ mod agent;
 mod arguments;
 mod check;
 mod failure;
+mod filter;
 mod groups;
 mod host;
 mod launcher;
@@ -137,7 +138,7 @@ impl Driver for Local {
                 let sandbox = Sandbox::new(&config, id);
                 match sandbox.running_since()? {
                     Some(started_at) => running.push(Observed { id, started_at }),
-                    None => sandbox.sweep().await?,
+                    None => sandbox.sweep().await,
                 }
             }
             Ok(running)

@@ -70,8 +70,9 @@ pub(super) struct Marks {
     pub known: Vec<Process>,
     /// A user id that no other process of the host has.
     pub uid: Option<u32>,
-    /// A variable in the environment that it was started with, as `NAME=value`.
-    pub variable: String,
+    /// The program inside that no other sandbox has, as its first argument or that of the launcher
+    /// after `--`. Unlike its environment, everybody may look at a process's arguments.
+    pub program: String,
     /// Ids that a control group holds.
     pub group: Vec<i32>,
 }
@@ -83,13 +84,15 @@ pub(super) async fn kill_all(
 ) -> Result<()> {
     let deadline = Instant::now() + deadline;
     let killing = tokio::task::spawn_blocking(move || {
-        loop {
+        // Twice, because a process may start another that a look at the list has missed, and end
+        // before it is looked at itself. None of those that are looked for does so twice in a row.
+        let mut n_looks_in_vain = 0;
+        while n_looks_in_vain < 2 {
             let found = find(&marks()).doing("look at", Path::new("/proc"))?;
-            if found.is_empty() {
-                return Ok(());
-            }
+            n_looks_in_vain = if found.is_empty() { n_looks_in_vain + 1 } else { 0 };
             found.into_iter().try_for_each(|process| process.kill(deadline))?;
         }
+        Ok(())
     });
     killing.await.unwrap_or_else(|error| Err(Failure::host(format!("killing broke off: {error}"))))
 }
@@ -111,7 +114,7 @@ fn find(marks: &Marks) -> io::Result<Vec<Process>> {
         if known
             || marks.group.contains(&pid)
             || marks.uid.is_some_and(|uid| uids(pid).contains(&uid))
-            || has_variable(pid, &marks.variable)
+            || runs(pid, &marks.program)
         {
             found.push(stat.process);
         }
@@ -149,9 +152,14 @@ fn uids(pid: i32) -> Vec<u32> {
     line.split_whitespace().filter_map(|uid| uid.parse().ok()).collect()
 }
 
-fn has_variable(pid: i32, variable: &str) -> bool {
-    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
+fn runs(pid: i32, program: &str) -> bool {
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut before = &b"--"[..];
+    arguments.split(|byte| *byte == 0).any(|argument| {
+        let is_program = before == b"--" && argument == program.as_bytes();
+        before = argument;
+        is_program
+    })
 }
 
 #[cfg(test)]
@@ -170,15 +178,14 @@ mod tests {
 
     #[tokio::test]
     async fn marked_processes_die_and_others_do_not() {
-        let spawn = |value: &str| {
-            let mut command = tokio::process::Command::new("sleep");
-            command.arg("1000").env("CROWNEST_TEST_MARK", value).kill_on_drop(true);
+        let program = format!("/opt/test-{}", std::process::id());
+        let spawn = |arguments: [&str; 3]| {
+            let mut command = tokio::process::Command::new("sh");
+            command.args(["-c", "sleep 1000; exit"]).args(arguments).kill_on_drop(true);
             command.spawn().unwrap()
         };
-        let mark = format!("marked-{}", std::process::id());
-        let (mut marked, mut other) = (spawn(&mark), spawn("other"));
-        let variable = format!("CROWNEST_TEST_MARK={mark}");
-        let marks = move || Marks { variable: variable.clone(), ..Marks::default() };
+        let (mut marked, mut other) = (spawn(["sh", "--", &program]), spawn(["sh", "-", &program]));
+        let marks = move || Marks { program: program.clone(), ..Marks::default() };
         kill_all(marks, Duration::from_secs(10)).await.unwrap();
         assert!(!marked.wait().await.unwrap().success());
         assert!(other.try_wait().unwrap().is_none());

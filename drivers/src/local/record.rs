@@ -1,6 +1,6 @@
 //! What is kept on the host about one sandbox: a directory of its own with the agent's socket and a
-//! record of its processes. The record is written in two steps; a sandbox without the second one
-//! never came up, whoever finds it.
+//! record of its processes. The record is written before each step that leaves something to be found
+//! again; a sandbox without an agent on record never came up.
 
 use std::{
     fs, io,
@@ -28,12 +28,10 @@ pub(super) struct Record {
     /// The boot of the host that it was made in: process ids of another one mean nothing.
     pub host_boot: String,
     /// The bubblewrap process, or the shell that becomes it.
-    pub launcher: Process,
+    pub launcher: Option<Process>,
     /// The agent, which is the first process inside. Absent until it has answered.
     pub agent: Option<Process>,
-    /// The user that the sandbox runs as, if it is a user of its own.
-    pub uid: Option<u32>,
-    /// The control groups that hold its processes.
+    /// The control groups that hold its processes, or are about to.
     pub groups: Vec<PathBuf>,
 }
 

@@ -36,6 +36,8 @@ use crate::{
     spec::{Limitation, Observed, Spec},
 };
 
+const TEMPLATES: [&str; 4] = ["base", "python", "node", "python-node"];
+
 /// The simulated driver. A clone is another handle on the same sandboxes, as a second server process
 /// on the same host would be.
 #[derive(Debug, Clone)]
@@ -198,6 +200,10 @@ impl Driver for Simulated {
 
     async fn ensure(&self, id: SandboxId, spec: &Spec) -> Result<Observed, DriverError> {
         let answering = self.enter(Verb::Ensure, Some(id)).await?;
+        if !TEMPLATES.contains(&spec.template.slug.as_str()) {
+            let text = format!("there is no template {:?} here", spec.template.slug);
+            return Err(DriverError::new(ErrorKind::Unsupported, Verb::Ensure, text));
+        }
         let observed = {
             let mut state = self.state();
             let n_boots = state.n_boots;

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 pub struct LocalHost {
     pub config: LocalConfig,
-    _directory: TempDir,
+    pub directory: TempDir,
 }
 
 impl LocalHost {
@@ -26,7 +26,7 @@ impl LocalHost {
         let directory =
             tempfile::Builder::new().prefix("crownest-").tempdir().expect("a directory");
         let config = LocalConfig::new(directory.path().join("state"), agent());
-        Self { config, _directory: directory }
+        Self { config, directory }
     }
 
     pub fn driver(&self) -> Local {
@@ -42,10 +42,27 @@ impl LocalHost {
         self.pid_on_record(id, "agent")
     }
 
+    /// The process of bubblewrap, which waits for the agent's end.
+    pub fn bwrap_pid(&self, id: SandboxId) -> i32 {
+        self.pid_on_record(id, "launcher")
+    }
+
+    /// The directories of the sandbox's control groups.
+    pub fn groups(&self, id: SandboxId) -> Vec<PathBuf> {
+        serde_json::from_value(self.record(id)["groups"].clone()).expect("groups are paths")
+    }
+
+    pub fn record(&self, id: SandboxId) -> serde_json::Value {
+        let text = fs::read(self.record_path(id)).expect("a record");
+        serde_json::from_slice(&text).expect("a record is JSON")
+    }
+
+    pub fn record_path(&self, id: SandboxId) -> PathBuf {
+        self.run_directory(id).join("record.json")
+    }
+
     fn pid_on_record(&self, id: SandboxId, who: &str) -> i32 {
-        let text = fs::read(self.run_directory(id).join("record.json")).expect("a record");
-        let record: serde_json::Value = serde_json::from_slice(&text).expect("a record is JSON");
-        let pid = record[who]["pid"].as_i64().expect("the process is on record");
+        let pid = self.record(id)[who]["pid"].as_i64().expect("the process is on record");
         i32::try_from(pid).expect("process ids are small")
     }
 

@@ -50,6 +50,21 @@ pub(super) fn enforceable() -> BTreeSet<Controller> {
 }
 
 impl Groups {
+    /// The groups that a sandbox has or will have, as seen from the group of this server.
+    pub fn planned(name: &str) -> Self {
+        let directory = |one: Hierarchy| one.base.join(SHARED_GROUP).join(name);
+        Self { directories: hierarchies().into_iter().map(directory).collect() }
+    }
+
+    /// These and others, each once.
+    #[must_use]
+    pub fn and(mut self, others: &[PathBuf]) -> Self {
+        self.directories.extend_from_slice(others);
+        self.directories.sort_unstable();
+        self.directories.dedup();
+        self
+    }
+
     /// Makes the groups of a sandbox wherever the host allows it.
     pub fn make(name: &str, limits: &Limits) -> Result<Self> {
         let mut directories = Vec::new();
@@ -165,11 +180,12 @@ fn settings(
 
 /// The places of this host, made ready. Those that cannot be are left out.
 fn places() -> Vec<Place> {
+    hierarchies().into_iter().filter_map(prepare).collect()
+}
+
+fn hierarchies() -> Vec<Hierarchy> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     detect::hierarchies(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"))
-        .into_iter()
-        .filter_map(prepare)
-        .collect()
 }
 
 fn prepare(hierarchy: Hierarchy) -> Option<Place> {
