@@ -15,7 +15,10 @@ mod processes;
 mod record;
 mod uids;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use async_trait::async_trait;
 use domain::id::SandboxId;
@@ -88,6 +91,13 @@ impl Local {
     }
 }
 
+/// The sandboxes that have a lock file. One that has nothing else is locked at present, or a server
+/// was killed between removing it and removing the file.
+fn locked(state_dir: &Path) -> impl Iterator<Item = SandboxId> {
+    let names = std::fs::read_dir(state_dir.join("locks")).into_iter().flatten().flatten();
+    names.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
@@ -133,8 +143,11 @@ impl Driver for Local {
     async fn list(&self) -> std::result::Result<Vec<Observed>, DriverError> {
         let config = self.config.clone();
         self.run(Verb::List, async move {
+            let mut known: BTreeSet<_> =
+                RunDirectory::list(&config.state_dir)?.into_iter().collect();
+            known.extend(locked(&config.state_dir));
             let mut running = Vec::new();
-            for id in RunDirectory::list(&config.state_dir)? {
+            for id in known {
                 let sandbox = Sandbox::new(&config, id);
                 match sandbox.running_since()? {
                     Some(started_at) => running.push(Observed { id, started_at }),
