@@ -42,7 +42,7 @@ use crate::{
 /// Tokens remembered at most.
 const MAX_REMEMBERED: u64 = 100_000;
 /// A remembered token that nobody presents is forgotten after this.
-const FORGET_AFTER: Duration = Duration::from_mins(10);
+const FORGET_AFTER: Duration = Duration::from_hours(24);
 /// A remembered row is read again after this even if no change was announced.
 const MAX_ROW_AGE: TimeDelta = TimeDelta::seconds(60);
 /// How long a request waits for its turn at argon2 before it is told to come back.
@@ -58,6 +58,10 @@ pub struct Authenticator {
     /// alone tells no token.
     process_key: [u8; 32],
     remembered: Cache<[u8; 32], Arc<Remembered>>,
+    /// The digest of the one right token of a look-up part, as far as it was seen: any other token
+    /// with that part is refused without argon2, so that a flood of wrong secrets for a known prefix
+    /// does not stand in the way of the right one.
+    right: Cache<String, ([u8; 32], String)>,
     /// Rises with every announced change of a key or organization; older rows are read again.
     epoch: AtomicU64,
     /// Whether changes made elsewhere reach us; while not, the row is read for each request.
@@ -101,6 +105,7 @@ impl Authenticator {
                 .max_capacity(MAX_REMEMBERED)
                 .time_to_idle(FORGET_AFTER)
                 .build(),
+            right: Cache::builder().max_capacity(MAX_REMEMBERED).time_to_idle(FORGET_AFTER).build(),
             epoch: AtomicU64::new(0),
             channel_up: AtomicBool::new(true),
             turns: Arc::new(Semaphore::new(cores)),
@@ -147,6 +152,15 @@ impl Authenticator {
         if let Some(found) = self.recall(&digest, secret).await? {
             return Ok(found);
         }
+        if let Some((right, hash)) = self.right.get(secret.lookup())
+            && right != digest
+        {
+            // Unless the row got another secret, which no operation does at present.
+            let row = store::api_keys::by_lookup(self.db.read(), secret.lookup()).await?;
+            if row.is_none_or(|row| row.secret_hash == hash) {
+                return Err(invalid_key().into());
+            }
+        }
         let queue = self.queue(secret.lookup());
         let wait = tokio::time::timeout(MAX_WAIT, queue.lock());
         let _turn = wait.await.map_err(|_| Error::Overloaded("key verification"))?;
@@ -162,6 +176,8 @@ impl Authenticator {
         if !self.argon2_agrees(secret, credential.secret_hash.clone()).await? {
             return Err(invalid_key().into());
         }
+        let right = (digest, credential.secret_hash.clone());
+        self.right.insert(secret.lookup().to_owned(), right);
         let found = Remembered::new(credential, epoch, now);
         self.remembered.insert(digest, Arc::clone(&found));
         Ok(found)

@@ -7,6 +7,7 @@ pub mod bus;
 pub mod clock;
 pub mod config;
 pub mod http;
+pub mod places;
 pub mod rate_limits;
 pub mod serve;
 pub mod signing;

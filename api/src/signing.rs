@@ -55,7 +55,8 @@ impl Signer {
     /// Checks a token and tells whose it is.
     ///
     /// # Errors
-    /// `unauthorized` for a token that is malformed, for something else, of an unknown key or over.
+    /// `unauthorized` for a token that is malformed, for something else, of an unknown key or over;
+    /// `org_suspended`.
     pub async fn verify(
         &self,
         db: &Db,
@@ -71,6 +72,10 @@ impl Signer {
             .map_err(|_| refused())?;
         if now.timestamp() >= token.expires_at {
             return Err(refused().into());
+        }
+        let organization = store::organizations::get(db.read(), token.org).await?;
+        if organization.suspended_at.is_some() {
+            return Err(Refused::new(Code::OrgSuspended, "the organization is suspended").into());
         }
         Ok(token.org)
     }

@@ -29,10 +29,15 @@ pub async fn get(app: &Arc<App>, caller: &Caller, id: ApiKeyId) -> Result<ApiKey
 /// # Errors
 /// `not_found`.
 pub async fn revoke(app: &Arc<App>, caller: &Caller, id: ApiKeyId) -> Result<ApiKey> {
-    let tx = app.db.begin().await?;
-    let key = store::api_keys(caller.reach()).revoke(&tx, id, app.clock.now()).await?;
-    store::notify(&tx, crate::work::announcements::KEYS).await?;
-    tx.commit().await?;
-    app.auth.forget_rows();
-    Ok(key)
+    let (working, reach) = (Arc::clone(app), caller.reach());
+    // A client that goes away while this commits must not leave the key in this server's memory.
+    let work = async move {
+        let tx = working.db.begin().await?;
+        let key = store::api_keys(reach).revoke(&tx, id, working.clock.now()).await?;
+        store::notify(&tx, crate::work::announcements::KEYS).await?;
+        tx.commit().await?;
+        working.auth.forget_rows();
+        Ok(key)
+    };
+    app.detached(work).await
 }

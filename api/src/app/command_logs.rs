@@ -10,9 +10,13 @@ use futures_util::{Stream, stream};
 use store::{Reach, commands::LogChunk};
 use tokio::time::Instant;
 
-use super::{App, Caller, DOWNLOAD_URL_LIFETIME, DownloadUrl, error::Result};
+use super::{
+    App, Caller, DOWNLOAD_URL_LIFETIME, DownloadUrl,
+    error::{Error, Result},
+};
 use crate::{
     bus::{Nudge, Subscription},
+    places::Place,
     signing::Capability,
 };
 
@@ -64,14 +68,13 @@ pub async fn logs(
     let commands = store::commands(caller.reach());
     let command = commands.get(app.db.read(), id).await?;
     check_gap(&command, after_seq)?;
-    let mut items = commands.logs(app.db.read(), id, after_seq, limit + 1).await?;
+    let items = commands.logs(app.db.read(), id, after_seq, limit).await?;
     // Chunks may have been dropped since the command was read.
     if after_seq > 0 && items.first().is_some_and(|first| first.seq > after_seq + 1) {
         return Err(gap().into());
     }
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let has_more = items.len() > limit;
-    items.truncate(limit);
+    // A page may be short because its chunks are large.
+    let has_more = items.last().is_some_and(|last| last.seq < command.last_seq);
     Ok(LogPage { items, has_more })
 }
 
@@ -102,6 +105,7 @@ pub async fn stream(
     id: CommandId,
     after_seq: u64,
 ) -> Result<impl Stream<Item = CommandEvent> + Send + 'static + use<>> {
+    let place = app.places.take(caller.org_id()).ok_or_else(|| too_many(app))?;
     let nudges = app.bus.subscribe();
     let command = store::commands(caller.reach()).get(app.db.read(), id).await?;
     check_gap(&command, after_seq)?;
@@ -111,6 +115,7 @@ pub async fn stream(
         id,
         after_seq,
         nudges,
+        _place: place,
         ready: Vec::new().into_iter(),
         last_event: Instant::now(),
         ended: false,
@@ -121,12 +126,21 @@ pub async fn stream(
     }))
 }
 
+/// The refusal of one more connection that is held open.
+pub(super) fn too_many(app: &App) -> Error {
+    Error::QuotaExceeded {
+        what: "open streams and foreground commands",
+        limit: u64::from(app.places.limit()),
+    }
+}
+
 struct Follower {
     app: Arc<App>,
     reach: Reach,
     id: CommandId,
     after_seq: u64,
     nudges: Subscription,
+    _place: Place,
     ready: std::vec::IntoIter<LogChunk>,
     last_event: Instant,
     ended: bool,
@@ -247,6 +261,9 @@ pub async fn log_text(
     Ok(pages)
 }
 
+/// Commands whose logs are deleted at a time: each may have 16 MiB.
+pub const PURGE: u32 = 20;
+
 /// Deletes logs of commands that ended before the retention time. For the housekeeping loop.
 ///
 /// # Errors
@@ -254,5 +271,5 @@ pub async fn log_text(
 pub async fn purge(app: &App) -> Result<u64> {
     let days = chrono::TimeDelta::days(i64::from(app.config.log_retention_days));
     let before = app.clock.now() - days;
-    Ok(store::commands::purge_logs(app.db.write(), before, 1000).await?)
+    Ok(store::commands::purge_logs(app.db.write(), before, PURGE).await?)
 }

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use domain::{
+    Code, Refused,
     command::{CancelMode, Command, Spec, Status},
     id::{CommandId, SandboxId},
     path::WORKSPACE,
@@ -13,6 +14,7 @@ use drivers::guest::{self, GuestErrorKind, Reason};
 use store::{Reach, usage::Metric};
 use tokio::time::Instant;
 
+use super::command_logs::too_many;
 pub use super::command_logs::{CommandEvent, LogPage, log_download_url, log_text, logs, stream};
 use super::{
     App, Caller,
@@ -27,6 +29,8 @@ use crate::{
 
 /// Between SIGTERM and SIGKILL (contract, section 10.4).
 pub const GRACE: Duration = Duration::from_secs(5);
+/// Commands that run in a sandbox at a time; the agent takes no more.
+const MAX_RUNNING: usize = 256;
 /// How long a cancel waits for the end that it caused, beyond the grace.
 const CANCEL_WAIT: Duration = Duration::from_secs(10);
 /// What a foreground caller waits beyond the command's own timeout: grace, storage, a slow host.
@@ -49,6 +53,11 @@ pub async fn run(
         return Ok(answer);
     }
     let reach = caller.reach();
+    let place = if spec.background {
+        None
+    } else {
+        Some(app.places.take(caller.org_id()).ok_or_else(|| too_many(app))?)
+    };
     let sandbox = if spec.background {
         let sandbox = store::sandboxes(reach.clone()).get(app.db.read(), sandbox_id).await?;
         sandbox.ask(Wish::Use, app.clock.now())?;
@@ -61,10 +70,11 @@ pub async fn run(
     // From here on a client that goes away changes nothing: the command runs, and the idempotency
     // key finds it.
     let work = Arc::clone(&app);
-    app.detached(
-        async move { run_accepted(&work, &caller, idempotent, &sandbox, spec, print).await },
-    )
-    .await
+    let running = async move {
+        let _place = place;
+        run_accepted(&work, &caller, idempotent, &sandbox, spec, print).await
+    };
+    app.detached(running).await
 }
 
 async fn run_accepted(
@@ -123,8 +133,12 @@ async fn finish(
 ) -> Result<Answer> {
     if let Known::Running(record, _) = idempotency::look_up(app, caller, idempotent).await? {
         let tx = app.db.begin().await?;
-        store::idempotency::finish(&tx, record.id, answer.status, &answer.body).await?;
-        tx.commit().await?;
+        match store::idempotency::finish(&tx, record.id, answer.status, &answer.body).await {
+            Ok(()) => tx.commit().await?,
+            // A retry was faster; its answer is printed from the same record.
+            Err(store::Error::Stale) => tx.rollback().await?,
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(answer)
 }
@@ -135,11 +149,14 @@ async fn check_cwd(app: &App, sandbox: &Sandbox, spec: &Spec) -> Result<()> {
     if sandbox.phase != Phase::Ready || spec.cwd == WORKSPACE {
         return Ok(());
     }
-    let stat = app.guests.call(app.driver.as_ref(), sandbox.id, |guest| async move {
-        guest.list_directory(&spec.cwd).await
-    });
+    let stat = app
+        .guests
+        .call(app.driver.as_ref(), sandbox.id, |guest| async move { guest.stat(&spec.cwd).await });
     match stat.await {
-        Ok(_) => Ok(()),
+        Ok(stat) if stat.kind == guest::FileKind::Directory => Ok(()),
+        Ok(_) => {
+            Err(Refused::field(Code::PathNotDirectory, "cwd", "cwd must be a directory").into())
+        }
         Err(source) => Err(Error::Guest { field: "cwd", source }),
     }
 }
@@ -187,7 +204,12 @@ async fn accept(
     if !idempotency::record(app, &tx, caller, idempotent, Some(command.id), answer).await? {
         return Ok(false);
     }
-    store::commands(caller.reach()).insert(&tx, command, app.clock.now() + runner::LEASE).await?;
+    let commands = store::commands(caller.reach());
+    if commands.active_of(&tx, sandbox.id).await?.len() >= MAX_RUNNING {
+        let limit = u64::try_from(MAX_RUNNING).unwrap_or(u64::MAX);
+        return Err(Error::QuotaExceeded { what: "commands at a time in a sandbox", limit });
+    }
+    commands.insert(&tx, command, app.clock.now() + runner::LEASE).await?;
     let (id, at) = (command.id.to_string(), command.created_at);
     super::usage::count(&tx, &sandbox, Metric::CommandInvocations, id, 1, at).await?;
     tx.commit().await?;
@@ -255,8 +277,11 @@ pub async fn cancel(
             return terminal(app, caller.reach(), id, left).await;
         }
         let command = store::commands(caller.reach()).get(app.db.read(), id).await?;
-        if !command.status.is_active() || Instant::now() >= deadline {
+        if !command.status.is_active() {
             return Ok(command);
+        }
+        if Instant::now() >= deadline {
+            return Err(Error::NotReady);
         }
         nudges.wait(POLL / 5, |nudge| nudge == Nudge::Command(id)).await;
     }

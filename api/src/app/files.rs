@@ -11,7 +11,7 @@ use domain::{
     path::{WORKSPACE, in_workspace},
     sandbox::Sandbox,
 };
-use drivers::guest::{Existing, FileStat, Guest, GuestError, Parents, WriteOptions};
+use drivers::guest::{Existing, FileStat, Guest, GuestError, Parents, Reason, WriteOptions};
 use futures_util::Stream;
 use store::{
     Everyone, Reach,
@@ -116,12 +116,17 @@ pub async fn write(
     }
     let at = at(app, caller, id).await?;
     let options = WriteOptions { existing, parents, max_bytes: Some(max) };
-    // Not repeated over a new connection: with overwrite=false the second try would find the first.
-    let stat = at
-        .once("path", |guest| async move { guest.write_whole(&path, options, content).await })
-        .await?;
-    at.metered(n_bytes).await?;
-    Ok(stat)
+    // To its end even if the client goes away: what was written is counted.
+    app.detached(async move {
+        // Not repeated over a new connection: with overwrite=false the second try would find the
+        // first.
+        let stat = at
+            .once("path", |guest| async move { guest.write_whole(&path, options, content).await })
+            .await?;
+        at.metered(n_bytes).await?;
+        Ok(stat)
+    })
+    .await
 }
 
 /// Deletes a file or an empty directory.
@@ -167,7 +172,22 @@ pub async fn rename(
 ) -> Result<FileStat> {
     let (from, to) = (in_workspace(from, "from")?, in_workspace(to, "to")?);
     let at = at(app, caller, id).await?;
-    at.once("from", |guest| async move { guest.rename(&from, &to, existing).await }).await
+    let renamed = at.once("from", |guest| async move { guest.rename(&from, &to, existing).await });
+    renamed.await.map_err(|error| {
+        if let Error::Guest { source, .. } = error {
+            let field = if is_about_the_target(&source) { "to" } else { "from" };
+            return Error::Guest { field, source };
+        }
+        error
+    })
+}
+
+/// Of the two paths of a move, these can only be wrong about the second.
+fn is_about_the_target(error: &GuestError) -> bool {
+    matches!(
+        error.reason(),
+        Some(Reason::AlreadyExists | Reason::ParentNotFound | Reason::DirectoryNotEmpty)
+    )
 }
 
 fn download_path(id: SandboxId) -> String {

@@ -25,8 +25,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use crate::{
-    auth::Authenticator, bus::Bus, clock::Clock, config::Config, rate_limits::RateLimits,
-    signing::Signer, work::runner::Runner,
+    auth::Authenticator, bus::Bus, clock::Clock, config::Config, places::Places,
+    rate_limits::RateLimits, signing::Signer, work::runner::Runner,
 };
 use caller::Caller;
 use error::{Error, Result};
@@ -39,6 +39,9 @@ pub struct DownloadUrl {
     /// When it stops working.
     pub expires_at: chrono::DateTime<chrono::Utc>,
 }
+
+/// Streams and foreground commands that an organization can have open at a server.
+const OPEN_PER_ORGANIZATION: u32 = 512;
 
 /// How long capability URLs work (contract, section 10.4).
 pub const DOWNLOAD_URL_LIFETIME: chrono::TimeDelta = chrono::TimeDelta::minutes(15);
@@ -59,6 +62,10 @@ pub struct App {
     pub auth: Authenticator,
     /// How often.
     pub rate_limits: RateLimits,
+    /// What was last found about the host.
+    pub readiness: health::Readiness,
+    /// Places for what holds a connection open: streams and foreground commands.
+    pub places: Places,
     /// Capability URLs.
     pub signer: Signer,
     /// Connections to the agents inside sandboxes.
@@ -92,6 +99,8 @@ impl App {
         Arc::new(Self {
             auth: Authenticator::new(db.clone(), Arc::clone(&clock), Arc::clone(&config)),
             rate_limits: RateLimits::per_minute(config.rate_limit_per_minute),
+            readiness: health::Readiness::default(),
+            places: Places::of(OPEN_PER_ORGANIZATION),
             signer: Signer::default(),
             guests: guests::Guests::default(),
             runner: Runner::default(),

@@ -19,7 +19,10 @@ use super::{
     idempotency::{self, Answer, Idempotent, Known},
     lifecycle::{self, Change},
 };
-use crate::{bus::Nudge, work::reconcile};
+use crate::{
+    bus::Nudge,
+    work::{liveness, reconcile},
+};
 
 /// The template of callers that name none (contract, section 9.2).
 const DEFAULT_TEMPLATE: &str = "python-node";
@@ -214,6 +217,9 @@ async fn end_and_remove(app: &Arc<App>, sandbox: Sandbox) -> Result<Sandbox> {
     let id = sandbox.id;
     let everyone = || store::sandboxes(store::Everyone::for_worker("kill"));
     let mut sandbox = sandbox;
+    if liveness::end_if_lost(app, &sandbox).await? {
+        sandbox = everyone().get(app.db.read(), id).await?;
+    }
     for _ in 0..MAX_TRIES {
         let now = app.clock.now();
         let step = sandbox.ask(Wish::Kill, now)?;
@@ -275,7 +281,13 @@ pub async fn set_ttl(
         if !idempotency::record(app, &tx, caller, idempotent.as_ref(), None, Some(&answer)).await? {
             continue;
         }
-        match sandboxes.update(&tx, &next, lifecycle::due(app, &next, false)).await {
+        // A boot that waits for its next try must not wait for longer because of this.
+        let due = if next.phase == Phase::Starting {
+            Some(now)
+        } else {
+            lifecycle::due(app, &next, false)
+        };
+        match sandboxes.update(&tx, &next, due).await {
             Ok(_) => {
                 tx.commit().await?;
                 app.bus.publish(Nudge::Reconcile);

@@ -24,7 +24,7 @@ pub async fn round(app: &App) -> Result<bool> {
     let purged = store::idempotency::purge(app.db.write(), now, BATCH).await?;
     let logs = command_logs::purge(app).await?;
     app.rate_limits.shrink();
-    Ok(purged >= u64::from(BATCH) || logs >= u64::from(BATCH))
+    Ok(purged >= u64::from(BATCH) || logs >= u64::from(command_logs::PURGE))
 }
 
 /// Writes down when keys were last used. Also the last thing a server does.

@@ -1,19 +1,15 @@
 //! Compares what should run on this host with what the driver runs: writes down who is alive, and
 //! closes who is not, at the last instant at which it was known alive.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use domain::{
     id::SandboxId,
-    sandbox::{Fact, Sandbox},
+    sandbox::{Fact, Phase, Sandbox},
 };
 use store::Everyone;
 
-use super::repeat;
+use super::{reconcile, repeat};
 use crate::app::{
     App,
     error::{Error, Result},
@@ -43,25 +39,41 @@ pub async fn round(app: &Arc<App>) -> Result<()> {
     let sandboxes = store::sandboxes(Everyone::for_worker("liveness"));
     let ready = sandboxes.ready_on(app.db.read(), &app.config.host).await?;
     let mut alive = Vec::new();
-    for sandbox in &ready {
+    let mut missing = Vec::new();
+    for sandbox in ready {
         if running.contains(&sandbox.id) {
             if sandbox.seen_alive_at.is_none_or(|seen| asked_at - seen >= WRITE_EVERY) {
                 alive.push(sandbox.id);
             }
         } else if sandbox.ready_at.is_none_or(|at| asked_at - at >= YOUNG) {
-            lost(app, sandbox).await?;
+            missing.push(sandbox);
         }
     }
+    // First: what is not written down here is not billed should this host die.
     if !alive.is_empty() {
         sandboxes.mark_seen_alive(app.db.write(), &app.config.host, &alive, asked_at).await?;
     }
-    remove_strangers(app, &running).await
+    for sandbox in &missing {
+        if let Err(error) = end_if_lost(app, sandbox).await {
+            tracing::warn!(sandbox = %sandbox.id, %error, "a lost sandbox is looked at again");
+        }
+    }
+    let wanted: BTreeSet<SandboxId> =
+        sandboxes.on_host(app.db.read(), &app.config.host).await?.iter().map(|s| s.id).collect();
+    app.guests.keep(&wanted);
+    app.runner.keep(&wanted);
+    remove_strangers(app, &running, &wanted).await
 }
 
-async fn lost(app: &Arc<App>, sandbox: &Sandbox) -> Result<()> {
-    // Ask for this one: the list may be older than the row.
-    if app.driver.observe(sandbox.id).await?.is_some() {
-        return Ok(());
+/// Ends a ready sandbox that the driver does not run, at the last instant at which it was known
+/// alive; `true` when it is not to be treated as running any more. Whoever is about to end a sandbox
+/// for another reason asks here first: seconds after its death are nobody's.
+///
+/// # Errors
+/// When the driver or the database does not answer.
+pub async fn end_if_lost(app: &Arc<App>, sandbox: &Sandbox) -> Result<bool> {
+    if sandbox.phase != Phase::Ready || app.driver.observe(sandbox.id).await?.is_some() {
+        return Ok(false);
     }
     let now = app.clock.now();
     let seen = app.runner.last_contact(sandbox.id).max(sandbox.seen_alive_at);
@@ -72,22 +84,29 @@ async fn lost(app: &Arc<App>, sandbox: &Sandbox) -> Result<()> {
     match lifecycle::take(app, &tx, sandbox, step, Change { at, reason: None }).await {
         Ok(next) => {
             tx.commit().await?;
-            app.guests.forget(next.id);
             lifecycle::announce(app, &next);
-            Ok(())
+            // What the host has left of it, such as a directory, goes now; a failure leaves it due.
+            let app = Arc::clone(app);
+            app.clone().tasks.spawn(async move {
+                if let Err(error) = reconcile::remove_now(&app, &next).await {
+                    tracing::warn!(sandbox = %next.id, %error, "what is left of it goes later");
+                }
+            });
+            Ok(true)
         }
-        Err(Error::Store(store::Error::Stale)) => Ok(()),
+        Err(Error::Store(store::Error::Stale)) => Ok(true),
         Err(error) => Err(error),
     }
 }
 
 /// Removes what the driver runs and no row wants: leftovers of a database that was restored or of a
 /// removal whose success was not written down.
-async fn remove_strangers(app: &Arc<App>, running: &BTreeSet<SandboxId>) -> Result<()> {
-    let sandboxes = store::sandboxes(Everyone::for_worker("liveness"));
-    let wanted: BTreeSet<SandboxId> =
-        sandboxes.on_host(app.db.read(), &app.config.host).await?.iter().map(|s| s.id).collect();
-    for id in running.difference(&wanted) {
+async fn remove_strangers(
+    app: &Arc<App>,
+    running: &BTreeSet<SandboxId>,
+    wanted: &BTreeSet<SandboxId>,
+) -> Result<()> {
+    for id in running.difference(wanted) {
         // The list is older than the rows: it may have gone in between, as it should.
         if app.driver.observe(*id).await?.is_none() {
             continue;

@@ -10,7 +10,7 @@ use store::Everyone;
 use tokio::{sync::Semaphore, time::timeout};
 use tracing::Instrument;
 
-use super::repeat;
+use super::{liveness, repeat};
 use crate::{
     app::{
         App,
@@ -64,7 +64,8 @@ async fn take_over(app: &Arc<App>, places: &Arc<Semaphore>) -> Result<()> {
     // No claim that was made before now is for longer.
     let claimed_until = app.clock.now() + CLAIM_LEASE;
     // The least that a claim can be for, so that none is found again.
-    while claim(app, places, claimed_until, Duration::from_micros(1)).await? {}
+    let full = usize::try_from(BATCH).unwrap_or(usize::MAX);
+    while claim(app, places, claimed_until, Duration::from_micros(1)).await? >= full {}
     Ok(())
 }
 
@@ -73,7 +74,7 @@ async fn take_over(app: &Arc<App>, places: &Arc<Semaphore>) -> Result<()> {
 /// # Errors
 /// When the database does not answer.
 pub async fn round(app: &Arc<App>, places: &Arc<Semaphore>) -> Result<bool> {
-    claim(app, places, app.clock.now(), CLAIM_LEASE).await
+    Ok(claim(app, places, app.clock.now(), CLAIM_LEASE).await? > 0)
 }
 
 async fn claim(
@@ -81,13 +82,13 @@ async fn claim(
     places: &Arc<Semaphore>,
     due_at: DateTime<Utc>,
     lease: Duration,
-) -> Result<bool> {
+) -> Result<usize> {
     let sandboxes = store::sandboxes(Everyone::for_worker("reconcile"));
     let host = &app.config.host;
     let due = sandboxes.claim_due(app.db.write(), host, due_at, lease, BATCH).await?;
-    let found = !due.is_empty();
+    let n_claimed = due.len();
     for sandbox in due {
-        let Ok(place) = Arc::clone(places).acquire_owned().await else { return Ok(false) };
+        let Ok(place) = Arc::clone(places).acquire_owned().await else { return Ok(0) };
         let app = Arc::clone(app);
         let span = tracing::info_span!("reconcile", sandbox = %sandbox.id);
         app.clone().tasks.spawn(
@@ -101,7 +102,7 @@ async fn claim(
             .instrument(span),
         );
     }
-    Ok(found)
+    Ok(n_claimed)
 }
 
 /// Does what one sandbox needs now. A change by somebody else in the middle ends the step; that
@@ -142,6 +143,9 @@ fn at_once(app: &App) -> Change {
 /// # Errors
 /// `Stale` when somebody else changed it first.
 pub async fn end(app: &Arc<App>, sandbox: &Sandbox, reason: EndReason) -> Result<()> {
+    if liveness::end_if_lost(app, sandbox).await? {
+        return Ok(());
+    }
     let at = sandbox.end_at(app.clock.now());
     let change = Change { at, reason: Some(reason) };
     let ended = take(app, sandbox, Fact::EndDue, change).await?;
@@ -157,8 +161,9 @@ async fn idle(app: &Arc<App>, sandbox: &Sandbox) -> Result<()> {
     if let Some(limit) = limit
         && sandbox.activity != Activity::Running
         && now - sandbox.last_activity_at >= limit
+        && !liveness::end_if_lost(app, sandbox).await?
     {
-        return end(app, sandbox, EndReason::IdleExpired).await;
+        return end_idle(app, sandbox).await;
     }
     let mut due = lifecycle::due(app, sandbox, false);
     if sandbox.activity == Activity::Running {
@@ -166,6 +171,28 @@ async fn idle(app: &Arc<App>, sandbox: &Sandbox) -> Result<()> {
         due = limit.map_or(due, |limit| Some((now + limit).min(sandbox.expires_at)));
     }
     reschedule(app, sandbox, due).await
+}
+
+/// Ends an idle sandbox, unless a command was accepted since it was looked at: the step waits for
+/// whoever holds the row, and then finds the command among those that it would end.
+async fn end_idle(app: &Arc<App>, sandbox: &Sandbox) -> Result<()> {
+    let tx = app.db.begin().await?;
+    let sandboxes = store::sandboxes(Everyone::for_worker("reconcile"));
+    sandboxes.lock(&tx, sandbox.id).await?;
+    let current = sandboxes.get(&tx, sandbox.id).await?;
+    if current.activity == Activity::Running || current.last_activity_at > sandbox.last_activity_at
+    {
+        tx.rollback().await?;
+        return reschedule(app, &current, lifecycle::due(app, &current, false)).await;
+    }
+    let change =
+        Change { at: current.end_at(app.clock.now()), reason: Some(EndReason::IdleExpired) };
+    let step = current.phase.learn(Fact::EndDue);
+    let ended = lifecycle::take(app, &tx, &current, step, change).await?;
+    tx.commit().await?;
+    lifecycle::announce(app, &ended);
+    tracing::info!(sandbox = %ended.id, "idle sandbox ended");
+    remove_now(app, &ended).await
 }
 
 async fn reschedule(app: &Arc<App>, sandbox: &Sandbox, due: Option<DateTime<Utc>>) -> Result<()> {
@@ -226,7 +253,6 @@ pub async fn remove_now(app: &Arc<App>, sandbox: &Sandbox) -> Result<()> {
         return Ok(());
     }
     app.guests.forget(sandbox.id);
-    app.runner.forget(sandbox.id);
     let removed = timeout(VERB_DEADLINE, app.driver.remove(sandbox.id)).await;
     let removed = removed.unwrap_or_else(|_| {
         Err(DriverError::new(ErrorKind::TimedOut, Verb::Remove, "no answer in time"))

@@ -3,7 +3,7 @@
 //! another one, which resumes at the last stored chunk.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -51,9 +51,10 @@ impl Runner {
         self.contacts.lock().unwrap_or_else(PoisonError::into_inner).get(&sandbox).copied()
     }
 
-    /// Drops what is known of a sandbox that ended.
-    pub fn forget(&self, sandbox: SandboxId) {
-        self.contacts.lock().unwrap_or_else(PoisonError::into_inner).remove(&sandbox);
+    /// Drops what is known of all sandboxes but these.
+    pub fn keep(&self, wanted: &BTreeSet<SandboxId>) {
+        let mut contacts = self.contacts.lock().unwrap_or_else(PoisonError::into_inner);
+        contacts.retain(|id, _| wanted.contains(id));
     }
 
     fn contact(&self, sandbox: SandboxId, at: DateTime<Utc>) {
@@ -190,11 +191,7 @@ async fn drive(
             timeout: command.timeout_ms.map(Duration::from_millis),
             grace: GRACE,
         };
-        if let Err(error) = start_inside(app, command, start).await {
-            if still_there(app, command).await? {
-                tracing::warn!(%error, "a command could not be started");
-                return pump::fail(app, command).await;
-            }
+        if !start_surely(app, command, start).await? {
             return Ok(());
         }
     }
@@ -220,6 +217,22 @@ async fn drive(
                 }
             }
             Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Starts a command inside; `false` = there is nothing to follow. Only a refusal says that it did not
+/// start: whatever else went wrong, it may have, so it is asked again, which starts nothing twice.
+async fn start_surely(app: &App, command: &Command, start: StartCommand) -> Result<bool> {
+    loop {
+        let Err(error) = start_inside(app, command, start.clone()).await else { return Ok(true) };
+        if error.reason().is_some() {
+            tracing::warn!(%error, "a command could not be started");
+            pump::fail(app, command).await?;
+            return Ok(false);
+        }
+        if !try_again(app, command, &error).await? {
+            return Ok(false);
         }
     }
 }

@@ -32,6 +32,11 @@ pub struct LogChunk {
     pub created_at: DateTime<Utc>,
 }
 
+/// Chunks that are retained of one command at most, however small: a row costs more than its bytes.
+const MAX_CHUNKS: i64 = 100_000;
+/// A page of chunks ends with the one that reaches this, so that no reader makes a server hold more.
+const PAGE_BYTES: i64 = 1 << 20;
+
 impl Commands {
     /// Appends chunks to the log of a command that is not over; false = it is over, nothing was
     /// written. Chunks that are there already are dropped, so a repeat counts no byte twice.
@@ -102,14 +107,19 @@ impl Commands {
     /// [`Error::Missing`].
     #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, command = %id))]
     pub async fn evict_logs(&self, tx: &Tx, id: CommandId, keep_bytes: u64) -> Result<bool> {
-        let sql = Sql::new("select c.log_bytes from commands c where c.id = ", []);
-        let sql = self.within(sql.bind(id.uuid())).lock(tx, "for no key update of c");
-        let bytes: i64 = sql.column(tx).await?.pop().ok_or(Error::Missing("command"))?;
-        let excess = bytes.saturating_sub(signed(keep_bytes));
-        if excess <= 0 {
+        let sql = Sql::new("select c.log_bytes, c.last_seq, c.first_seq from commands c", []);
+        let sql = sql.text(" where c.id = ").bind(id.uuid());
+        let sql = self.within(sql).lock(tx, "for no key update of c");
+        let held: Held = sql.one(tx).await?.ok_or(Error::Missing("command"))?;
+        let excess = held.log_bytes.saturating_sub(signed(keep_bytes));
+        let too_many = held.last_seq.saturating_sub(MAX_CHUNKS);
+        if excess <= 0 && too_many < held.first_seq {
             return Ok(false);
         }
-        let (cut, dropped) = oldest(tx, id, excess).await?;
+        let (cut, dropped) = match excess {
+            1.. => oldest(tx, id, excess).await?,
+            _ => (too_many, bytes_through(tx, id, too_many).await?),
+        };
         output::take_in(tx, id, cut).await?;
         Sql::new(
             "delete from command_logs where command_id = $1 and seq <= $2",
@@ -126,7 +136,8 @@ impl Commands {
         Ok(true)
     }
 
-    /// Up to `limit` retained chunks after a position, in order. A position before `first_seq - 1` is
+    /// Up to `limit` retained chunks after a position, in order, and no more after about a MiB of them:
+    /// a page may be short without being the last one. A position before `first_seq - 1` is
     /// a gap that the caller must notice on the command.
     ///
     /// # Errors
@@ -140,12 +151,15 @@ impl Commands {
         limit: u32,
     ) -> Result<Vec<LogChunk>> {
         let sql = Sql::new(
-            "select l.seq, l.stream, l.data, l.created_at
-             from commands c join command_logs l on l.command_id = c.id
-             where c.id = $1 and l.seq > $2",
+            "select p.seq, p.stream, p.data, p.created_at from
+               (select l.seq, l.stream, l.data, l.created_at,
+                  sum(octet_length(l.data)) over (order by l.seq) - octet_length(l.data) as before
+                from commands c join command_logs l on l.command_id = c.id
+                where c.id = $1 and l.seq > $2",
             [id.uuid().into(), signed(after_seq).into()],
         );
         let sql = self.within(sql).text(" order by l.seq limit ").bind(i64::from(limit));
+        let sql = sql.text(") p where p.before < ").bind(PAGE_BYTES).text(" order by p.seq");
         sql.all(c).await?.into_iter().map(from_row).collect()
     }
 }
@@ -180,6 +194,16 @@ pub async fn purge_logs(
         [],
     );
     sql.list(ids).execute(c).await
+}
+
+/// The bytes of the retained chunks up to `cut`.
+async fn bytes_through(tx: &Tx, id: CommandId, cut: i64) -> Result<i64> {
+    let sql = Sql::new(
+        "select cast(coalesce(sum(octet_length(data)), 0) as bigint) from command_logs
+         where command_id = $1 and seq <= $2",
+        [id.uuid().into(), cut.into()],
+    );
+    sql.value(tx).await
 }
 
 /// The last of the oldest chunks that have `excess` bytes together, and how many they really have.
@@ -236,11 +260,7 @@ struct Chunk {
 
 impl From<&LogChunk> for Chunk {
     fn from(chunk: &LogChunk) -> Self {
-        Self {
-            stream: chunk.stream,
-            data: chunk.data.clone(),
-            created_at: chunk.created_at,
-        }
+        Self { stream: chunk.stream, data: chunk.data.clone(), created_at: chunk.created_at }
     }
 }
 
@@ -248,6 +268,13 @@ impl From<&LogChunk> for Chunk {
 struct Position {
     last_seq: i64,
     status: String,
+}
+
+#[derive(FromQueryResult)]
+struct Held {
+    log_bytes: i64,
+    last_seq: i64,
+    first_seq: i64,
 }
 
 #[derive(FromQueryResult)]

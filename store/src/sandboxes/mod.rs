@@ -62,6 +62,19 @@ impl Sandboxes {
         from_row(sql.one(tx).await?.ok_or(Error::Missing("sandbox"))?)
     }
 
+    /// Locks a sandbox's row until the transaction ends; waits for whoever holds it. What is read of
+    /// it after this, and of its commands, is what they left.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, sandbox = %id))]
+    pub async fn lock(&self, tx: &Tx, id: SandboxId) -> Result<()> {
+        let sql = Sql::new("select s.id from sandboxes s where s.id = ", []).bind(id.uuid());
+        let sql = self.within(sql).lock(tx, "for no key update of s");
+        let found: Vec<uuid::Uuid> = sql.column(tx).await?;
+        if found.is_empty() { Err(Error::Missing("sandbox")) } else { Ok(()) }
+    }
+
     /// A page of the sandboxes that the filter lets through.
     ///
     /// # Errors

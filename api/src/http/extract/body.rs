@@ -1,6 +1,8 @@
 //! JSON bodies: bounded, read after the caller is known, refused by field in our own words. Replaces
 //! poem's `Json`, which has no limit and names no field.
 
+use std::time::Duration;
+
 use poem::{Request, RequestBody, http::header};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
@@ -19,6 +21,8 @@ use crate::http::{
     responses::JSON,
 };
 
+/// A body is there within this, or its sender is not worth waiting for.
+const DEADLINE: Duration = Duration::from_secs(30);
 /// Bytes of a body where nothing else is said: a command and its environment at their limits, each
 /// byte escaped as `\u00xx`, fit.
 const MAX_BYTES: usize = 2 << 20;
@@ -69,9 +73,10 @@ async fn read(request: &Request, body: &mut RequestBody) -> Result<Vec<u8>, ApiE
         return Err(too_large());
     }
     let body = body.take().map_err(|_| ApiError::not_found())?;
-    match body.into_bytes_limit(MAX_BYTES).await {
-        Ok(bytes) => Ok(bytes.into()),
-        Err(error) => Err(body_error(&error)),
+    match tokio::time::timeout(DEADLINE, body.into_bytes_limit(MAX_BYTES)).await {
+        Ok(Ok(bytes)) => Ok(bytes.into()),
+        Ok(Err(error)) => Err(body_error(&error)),
+        Err(_) => Err(Refused::new(Code::InvalidRequest, "the body did not arrive in time").into()),
     }
 }
 

@@ -1,11 +1,12 @@
 //! From the agent's stream of one command into the database: chunks in batches, then the end. Stops
 //! without a word when the command was ended by somebody else.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use domain::{
     command::{CancelMode, Command, Inline, OutputStream, Status, TerminationSignal},
     limits::MAX_LOG_BYTES,
+    sandbox::EndReason,
 };
 use drivers::guest::{self, Exit, ExitCause, Guest, GuestError, GuestErrorKind, WatchItem};
 use futures_util::StreamExt;
@@ -18,13 +19,18 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     app::{
         App,
+        commands::GRACE,
         error::{Error, Result},
     },
     bus::Nudge,
+    work::reconcile,
 };
 
 /// A batch waits for more output at most this long.
 const LINGER: Duration = Duration::from_millis(15);
+/// After its own timeout and grace, a command's end is waited for this long. An agent that does not
+/// tell it by then is not well, and neither is its sandbox.
+const PATIENCE: Duration = Duration::from_secs(30);
 const MAX_BATCH_BYTES: usize = 256 << 10;
 const MAX_BATCH_CHUNKS: usize = 500;
 
@@ -36,7 +42,7 @@ fn commands() -> Commands {
 ///
 /// # Errors
 /// The agent's, when the stream breaks: follow again. The database's.
-pub async fn follow(app: &App, command: &Command, guest: Guest) -> Result<()> {
+pub async fn follow(app: &Arc<App>, command: &Command, guest: Guest) -> Result<()> {
     let stored = commands().get(app.db.read(), command.id).await?;
     if !stored.status.is_active() {
         return Ok(());
@@ -46,20 +52,18 @@ pub async fn follow(app: &App, command: &Command, guest: Guest) -> Result<()> {
     let watched = pump.guest.watch(command.id, stored.last_seq).await;
     let mut items = watched.map_err(|source| Error::Guest { field: "commandId", source })?;
     pump.mark_running().await?;
+    let own = command.timeout_ms.map(Duration::from_millis);
+    let overdue = own.and_then(|own| Instant::now().checked_add(own + GRACE + PATIENCE));
     loop {
-        let next = if pump.batch.is_empty() {
-            items.next().await
-        } else {
-            let until = Instant::now() + LINGER;
-            match timeout_at(until, items.next()).await {
+        let linger = (!pump.batch.is_empty()).then(|| Instant::now() + LINGER);
+        let next = match linger.or(overdue) {
+            None => items.next().await,
+            Some(until) => match timeout_at(until, items.next()).await {
                 Ok(next) => next,
-                Err(_) => {
-                    if !pump.flush().await? {
-                        return Ok(());
-                    }
-                    continue;
-                }
-            }
+                Err(_) if linger.is_none() => return pump.give_up().await,
+                Err(_) if pump.flush().await? => continue,
+                Err(_) => return Ok(()),
+            },
         };
         match next {
             Some(Ok(WatchItem::Output(output))) => {
@@ -113,7 +117,7 @@ pub async fn fail(app: &App, command: &Command) -> Result<()> {
 }
 
 struct Pump<'a> {
-    app: &'a App,
+    app: &'a Arc<App>,
     command: &'a Command,
     guest: Guest,
     stdout: Inline,
@@ -172,6 +176,17 @@ impl Pump<'_> {
             acknowledged.map_err(|source| Error::Guest { field: "commandId", source })?;
         }
         Ok(active)
+    }
+
+    /// Ends the sandbox of a command that nobody ends: its agent can be trusted with nothing more.
+    async fn give_up(self) -> Result<()> {
+        tracing::error!("a command went on after its timeout: ending its sandbox");
+        let everyone = store::sandboxes(Everyone::for_worker("runner"));
+        let sandbox = everyone.get(self.app.db.read(), self.command.sandbox_id).await?;
+        if !sandbox.phase.is_live() {
+            return Ok(());
+        }
+        reconcile::end(self.app, &sandbox, EndReason::PlatformCleanup).await
     }
 
     async fn finish(mut self, exit: Exit) -> Result<()> {
