@@ -164,6 +164,8 @@ fn runs(pid: i32, program: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Stdio;
+
     use super::*;
 
     #[test]
@@ -181,8 +183,9 @@ mod tests {
         let program = format!("/opt/test-{}", std::process::id());
         let spawn = |arguments: [&str; 3]| {
             let mut command = tokio::process::Command::new("sh");
-            command.args(["-c", "sleep 1000; exit"]).args(arguments).kill_on_drop(true);
-            command.spawn().unwrap()
+            // It waits by itself, so that nothing is left when it is killed.
+            command.args(["-c", "read line"]).args(arguments).stdin(Stdio::piped());
+            command.kill_on_drop(true).spawn().unwrap()
         };
         let (mut marked, mut other) = (spawn(["sh", "--", &program]), spawn(["sh", "-", &program]));
         let marks = move || Marks { program: program.clone(), ..Marks::default() };

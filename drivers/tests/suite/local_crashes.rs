@@ -7,7 +7,7 @@ use std::{
     path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
-    time::Duration,
+    time::Instant,
 };
 
 use domain::id::SandboxId;
@@ -93,12 +93,17 @@ async fn a_sandbox_outlives_its_server() {
 /// The instants are steps through the time that it takes to make a sandbox.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_may_be_killed_at_any_instant() {
+    const STEPS: u32 = 40;
     let host = LocalHost::new();
+    let (id, started) = (new_id(), Instant::now());
+    assert!(server(&host, id).wait().unwrap().success());
+    let whole = started.elapsed();
+    remove_without_a_trace(&host, id).await;
     let mut n_half_made = 0;
-    for step in 0..40_u32 {
+    for step in 0..STEPS {
         let id = new_id();
         let mut server = server(&host, id);
-        tokio::time::sleep(step * Duration::from_millis(5)).await;
+        tokio::time::sleep(whole * step / STEPS).await;
         server.kill().unwrap();
         server.wait().unwrap();
         let driver = host.driver();

@@ -37,12 +37,15 @@ pub(super) enum Version {
     Two,
 }
 
-/// A hierarchy, and the group in it below which sandboxes get theirs.
+/// A hierarchy, and the groups in it below which sandboxes can have theirs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hierarchy {
     pub version: Version,
-    pub base: PathBuf,
-    /// For version 1, what it limits. For version 2 the files of `base` say.
+    /// The group of this server.
+    pub own: PathBuf,
+    /// The topmost group that can be seen.
+    pub top: PathBuf,
+    /// For version 1, what it limits. For version 2 the files of each group say.
     pub controllers: Vec<Controller>,
 }
 
@@ -58,10 +61,10 @@ pub(super) fn hierarchies(mounts: &str, memberships: &str) -> Vec<Hierarchy> {
             _ => continue,
         };
         let Some(own) = own_group(memberships, version, &controllers) else { continue };
-        let base = mount.directory_of(own);
+        let (own, top) = (mount.directory_of(own), PathBuf::from(mount.point));
         // A second mount of the same hierarchy adds nothing.
         if !found.iter().any(|other| other.version == version && other.controllers == controllers) {
-            found.push(Hierarchy { version, base, controllers });
+            found.push(Hierarchy { version, own, top, controllers });
         }
     }
     found
@@ -127,7 +130,7 @@ mod tests {
     fn shown(mounts: &str, memberships: &str) -> Vec<String> {
         let show = |one: Hierarchy| {
             let names: Vec<_> = one.controllers.iter().map(|one| one.name()).collect();
-            format!("{:?} {} {}", one.version, one.base.display(), names.join(","))
+            format!("{:?} {} {}", one.version, one.own.display(), names.join(","))
         };
         hierarchies(mounts, memberships).into_iter().map(show).collect()
     }

@@ -50,10 +50,11 @@ pub(super) fn enforceable() -> BTreeSet<Controller> {
 }
 
 impl Groups {
-    /// The groups that a sandbox has or will have, as seen from the group of this server.
+    /// The groups that a sandbox has or may get, as seen from the group of this server.
     pub fn planned(name: &str) -> Self {
-        let directory = |one: Hierarchy| one.base.join(SHARED_GROUP).join(name);
-        Self { directories: hierarchies().into_iter().map(directory).collect() }
+        let bases = hierarchies().into_iter().flat_map(|one| [one.own, one.top]);
+        let directories = bases.map(|base| base.join(SHARED_GROUP).join(name)).collect();
+        Self { directories }
     }
 
     /// These and others, each once.
@@ -90,11 +91,7 @@ impl Groups {
 
     /// The processes in any of the groups.
     pub fn pids(&self) -> Vec<i32> {
-        let read = |directory: &PathBuf| {
-            let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-            text.lines().filter_map(|line| line.parse().ok()).collect::<Vec<i32>>()
-        };
-        self.directories.iter().flat_map(read).collect()
+        self.directories.iter().flat_map(|directory| members(directory)).collect()
     }
 
     /// Removes the groups, for which the kernel takes a moment after the last process is gone.
@@ -189,46 +186,81 @@ fn hierarchies() -> Vec<Hierarchy> {
 }
 
 fn prepare(hierarchy: Hierarchy) -> Option<Place> {
-    let Hierarchy { version, base, controllers } = hierarchy;
-    if version == Version::Two && names(&base.join("cgroup.controllers")).is_empty() {
-        return None;
+    let Hierarchy { version, own, top, controllers } = hierarchy;
+    match version {
+        Version::One => {
+            let directory = shared_group(&own)?;
+            Some(Place { version, directory, controllers })
+        }
+        Version::Two => {
+            // Inside of its own group the server keeps to what it was given itself. Where others
+            // are in that group, only root may go elsewhere.
+            let base = if is_delegated(&own) { own } else { top };
+            if !delegate(&base) {
+                return None;
+            }
+            let directory = shared_group(&base)?;
+            delegate(&directory);
+            let controllers = names(&directory.join("cgroup.subtree_control"));
+            (!controllers.is_empty()).then_some(Place { version, directory, controllers })
+        }
     }
+}
+
+fn shared_group(base: &Path) -> Option<PathBuf> {
     let directory = base.join(SHARED_GROUP);
     if !directory.is_dir() {
         fs::create_dir(&directory).ok()?;
     }
-    let controllers = match version {
-        Version::One => controllers,
-        Version::Two => {
-            delegate_from_own(&base);
-            delegate(&directory);
-            names(&directory.join("cgroup.subtree_control"))
-        }
-    };
-    (!controllers.is_empty()).then_some(Place { version, directory, controllers })
+    Some(directory)
 }
 
-/// Version 2 lets a group have processes or children with limits, not both. If the server is all
-/// that is in the way, it moves into a child of its own, as a delegated unit is meant to.
-fn delegate_from_own(base: &Path) {
-    if delegate(base) || fs::create_dir_all(base.join(OWN_GROUP)).is_err() {
-        return;
+/// Makes the controllers of the server's own group available to groups in it. Version 2 lets a group
+/// have processes or children with limits, not both, so what is in it has to move into a child, as a
+/// delegated unit is meant to. Root does that only if nobody else is in it: to root everything looks
+/// delegated.
+fn is_delegated(own: &Path) -> bool {
+    if delegate(own) {
+        return true;
     }
-    let own = base.join(OWN_GROUP).join("cgroup.procs");
-    if fs::write(own, std::process::id().to_string()).is_ok() {
-        delegate(base);
+    let members = members(own);
+    let server = i32::try_from(std::process::id()).unwrap_or_default();
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root && members.iter().any(|member| *member != server) {
+        return false;
     }
+    let child = own.join(OWN_GROUP);
+    if !child.is_dir() && fs::create_dir(&child).is_err() {
+        return false;
+    }
+    for member in members {
+        // One that has ended meanwhile is no longer in the way, and one that stays shows below.
+        let _ = fs::write(child.join("cgroup.procs"), member.to_string());
+    }
+    delegate(own)
 }
 
-/// Hands the controllers of a group on to its children; false if the group has processes.
+/// Hands the controllers of a group on to its children; false if it has none to hand on, or has
+/// processes. The kernel would let some go even then, and the children would be of no use.
 fn delegate(group: &Path) -> bool {
     let path = group.join("cgroup.subtree_control");
-    let handed_on = names(&path);
-    names(&group.join("cgroup.controllers"))
+    let missing: Vec<_> = names(&group.join("cgroup.controllers"))
         .into_iter()
-        .filter(|controller| !handed_on.contains(controller))
-        .map(|controller| fs::write(&path, format!("+{}", controller.name())))
-        .all(|written| !written.is_err_and(|e| e.kind() == io::ErrorKind::ResourceBusy))
+        .filter(|one| !names(&path).contains(one))
+        .map(|one| format!("+{}", one.name()))
+        .collect();
+    // Only the root of all has no type, and only it may have both.
+    let is_root = !group.join("cgroup.type").exists();
+    if !missing.is_empty() && (is_root || members(group).is_empty()) {
+        // What counts is what is there in the end.
+        let _ = fs::write(&path, missing.join(" "));
+    }
+    !names(&path).is_empty()
+}
+
+fn members(group: &Path) -> Vec<i32> {
+    let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
 fn names(path: &Path) -> Vec<Controller> {
