@@ -1,0 +1,58 @@
+-- The statements of one create, up to its answer. The harness proves that they are the server's.
+\if :n = 0
+\set number case when :tenant < 0 then :client_id else :tenant end
+select org, key, project, template_version, repeat('f', 64) as fingerprint,
+       repeat('x', 420) as body, (extract(epoch from now()) * 1000000)::bigint as now
+from bench_tenants
+where number = :number \gset
+\endif
+\set n :n + 1
+\set tomorrow :now + 86400000000
+\set expires_at :now + 600000000
+
+select id, fingerprint, command_id, status, body, created_at, expires_at
+from idempotency_records
+where org_id = :org and key_id = :key and method = 'POST' and path = '/v1/sandboxes'
+  and idempotency_key = bench_word('key_', :round, :client_id, :n);
+
+select t.id as template_id, t.slug as template_slug,
+  v.id as template_version_id, v.version as template_version
+from template_versions v join templates t on t.id = v.template_id
+where t.slug = 'python' order by v.created_at desc, v.id desc limit 1;
+
+select p.id, p.org_id, p.name, p.is_default, p.created_at
+from projects p where p.is_default and p.org_id = :org;
+
+begin;
+select id, name, plan, suspended_at, created_at from organizations
+where id = :org for no key update;
+
+insert into idempotency_records (org_id, key_id, method, path, idempotency_key,
+  id, fingerprint, command_id, status, body, created_at, expires_at)
+values (:org, :key, 'POST', '/v1/sandboxes', bench_word('key_', :round, :client_id, :n),
+  bench_id(1, :round, :client_id, :n), :fingerprint, null, 201, :body, :now, :tomorrow)
+on conflict (org_id, key_id, method, path, idempotency_key) do update
+  set id = excluded.id, fingerprint = excluded.fingerprint,
+    command_id = excluded.command_id, status = excluded.status, body = excluded.body,
+    created_at = excluded.created_at, expires_at = excluded.expires_at
+  where idempotency_records.expires_at <= excluded.created_at;
+
+select count(*) from sandboxes s where s.org_id = :org
+  and s.phase in ('creating', 'starting', 'ready', 'expiring')
+  and s.phase in ('creating', 'starting', 'ready') and s.org_id = :org;
+
+insert into sandboxes (id, org_id, project_id, created_by, template_version_id, phase,
+  generation, host, ttl_ms, metadata, created_at, ready_at, expires_at, ended_at, end_reason,
+  removed_at, last_activity_at, seen_alive_at, reconcile_at)
+values (bench_id(2, :round, :client_id, :n), :org, :project, :key, :template_version, 'creating',
+  0, 'pgbench', 600000, '{"run":"bench"}', :now, null, :expires_at, null, null,
+  null, :now, null, :now);
+
+insert into sandbox_metadata (org_id, sandbox_id, key, value)
+values (:org, bench_id(2, :round, :client_id, :n), 'run', 'bench');
+
+insert into usage_records (id, org_id, project_id, metric, resource_id, amount, at)
+values (bench_id(3, :round, :client_id, :n), :org, :project, 'sandbox_creates',
+  bench_word('sbx_', :round, :client_id, :n), 1, :now)
+on conflict (metric, resource_id) do nothing;
+commit;

@@ -1,0 +1,70 @@
+//! `make bench`: what requests cost, as ratios to a stated baseline, measured in turns in one run.
+//! Client, server and database share this host's cores, so absolutes say little and ratios more.
+//!
+//!   bench PROGRAMS POSTGRES-PROGRAMS    measures; `tests/bench/run` builds and names both
+//!   bench bare FILE                     serves a file as JSON; the baseline of `GET`
+
+#![expect(clippy::print_stdout, reason = "a table is what this makes")]
+
+mod bare;
+mod create;
+mod first_output;
+mod get;
+mod http;
+mod postgres;
+mod run;
+mod statements;
+mod table;
+
+#[expect(dead_code, reason = "the crash tests, whose file it is, also kill it")]
+#[path = "../tests/crash/server.rs"]
+mod server;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::{postgres::Postgres, table::Table};
+
+fn main() -> Result<()> {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["bare", file] => bare::serve(Path::new(file)),
+        [programs, postgres] => {
+            // One thread is enough for the client, and leaves the most to who is measured.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(measure(Path::new(programs), Path::new(postgres)))
+        }
+        _ => bail!("usage: bench PROGRAMS POSTGRES-PROGRAMS"),
+    }
+}
+
+async fn measure(programs: &Path, postgres_programs: &Path) -> Result<()> {
+    let folder = Folder::make()?;
+    println!("{}", run::host());
+    let postgres = Postgres::start(postgres_programs, &folder.0.join("postgres")).await?;
+    let mut table = Table::default();
+    get::measure(&mut table, programs, &postgres, &folder.0).await?;
+    create::measure(&mut table, programs, &postgres, &folder.0).await?;
+    first_output::measure(&mut table, programs, &folder.0).await?;
+    println!("{table}");
+    println!("at the end: {}", run::load());
+    Ok(())
+}
+
+/// A folder that goes with the run.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("crownest-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
