@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io,
     os::fd::{AsFd as _, RawFd},
-    sync::Arc,
+    sync::{Arc, RwLock, mpsc},
     time::Duration,
 };
 
@@ -20,7 +20,7 @@ use rustix::{
 };
 use tokio::{
     net::UnixListener,
-    runtime,
+    runtime::{self, Runtime},
     signal::unix::{SignalKind, signal},
     sync::Notify,
 };
@@ -40,14 +40,18 @@ const MAX_STREAMS: u32 = 1024;
 /// is small beside the second, so that a few calls that are not read do not hold up the others.
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 32 << 20;
-/// The largest request message; the protocol's largest answer is a directory of 16 MiB.
+/// The largest request message; the protocol's largest answer is a directory of 2 MiB.
 const MAX_REQUEST: usize = 1 << 20;
-const MAX_ANSWER: usize = 17 << 20;
+const MAX_ANSWER: usize = 3 << 20;
 /// A silent connection is asked this often whether it lives, and has this long to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
-/// Threads for file work, which may block.
-const MAX_BLOCKING_THREADS: usize = 128;
+/// Threads for file work, which may block. All are made at the start and kept, because commands may
+/// use up all processes that the sandbox may have, and threads count; so they are few.
+const N_BLOCKING_THREADS: usize = 8;
+const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
+/// How long making them may take.
+const START_THREADS: Duration = Duration::from_secs(10);
 
 /// Serves until the process is killed or stays idle.
 ///
@@ -59,13 +63,15 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
     let workspace = Workspace::open(&arguments.workspace)?;
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .max_blocking_threads(N_BLOCKING_THREADS)
+        .thread_keep_alive(FOR_EVER)
         .enable_all()
         .build()?;
+    start_threads(&runtime)?;
     runtime.block_on(async {
         // Registered before the first child can exist, so that no end of one is missed.
         let endings = signal(SignalKind::child())?;
-        let reaper = Arc::new(Reaper::new(n_files));
+        let reaper = Arc::new(Reaper::new(n_files)?);
         tokio::spawn(Arc::clone(&reaper).run(endings));
         let greeted = Arc::new(Notify::new());
         let workspace = Arc::new(workspace);
@@ -76,6 +82,24 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
             () = idle(arguments.exit_if_idle, &greeted) => Ok(()),
         }
     })
+}
+
+/// Has the runtime make all its threads for blocking work.
+fn start_threads(runtime: &Runtime) -> io::Result<()> {
+    // Each holds its thread until all have one.
+    let gate = Arc::new(RwLock::new(()));
+    let closed = gate.write().map_err(|_| io::Error::other("the gate is broken"))?;
+    let (here, arrivals) = mpsc::channel();
+    for _ in 0..N_BLOCKING_THREADS {
+        let (gate, here) = (Arc::clone(&gate), here.clone());
+        runtime.spawn_blocking(move || {
+            let _ = here.send(());
+            drop(gate.read());
+        });
+    }
+    let arrived = (0..N_BLOCKING_THREADS).try_for_each(|_| arrivals.recv_timeout(START_THREADS));
+    drop(closed);
+    arrived.map_err(io::Error::other)
 }
 
 /// Sets what holds for the whole process; returns the soft limit of open files for its children.

@@ -17,6 +17,13 @@ use super::{
     OutputStream, RememberedCommand, StartCommand, Started, TerminationSignal, WatchItem, within,
 };
 
+/// The largest piece of output.
+const MAX_PIECE: usize = 64 << 10;
+/// The longest text that says why a command did not start.
+const MAX_ERROR: usize = 1 << 10;
+/// The last microsecond of the year 9999.
+const MAX_MICROS: i64 = 253_402_300_799_999_999;
+
 /// What a watch brings: output, then one exit or error, then nothing.
 pub type WatchStream = BoxStream<'static, Result<WatchItem, GuestError>>;
 
@@ -47,7 +54,7 @@ impl Guest {
     pub async fn watch(&self, id: CommandId, after_seq: u64) -> Result<WatchStream, GuestError> {
         let request = WatchRequest { command_id: id.to_string(), after_seq };
         let events = within(CALL_DEADLINE, self.client.clone().watch(request)).await?;
-        Ok(stream::unfold(Some(events), next_item).boxed())
+        Ok(stream::unfold(Some((events, after_seq)), next_item).boxed())
     }
 
     /// Tells that output up to `seq` is stored, so that the agent may drop it.
@@ -110,34 +117,46 @@ impl Guest {
     }
 }
 
-type Events = Option<Streaming<WatchEvent>>;
+/// What is still to come, and the seq of the last output.
+type Events = Option<(Streaming<WatchEvent>, u64)>;
 
 async fn next_item(events: Events) -> Option<(Result<WatchItem, GuestError>, Events)> {
-    let mut events = events?;
+    let (mut events, last_seq) = events?;
     let item = match events.message().await {
-        Ok(Some(event)) => item(event),
+        Ok(Some(event)) => read_item(event, last_seq),
         Ok(None) => Err(GuestError::protocol("a watch ended without an exit")),
         Err(status) => Err(status.into()),
     };
-    let goes_on = matches!(item, Ok(WatchItem::Output(_)));
-    Some((item, goes_on.then_some(events)))
+    let rest = match &item {
+        Ok(WatchItem::Output(output)) => Some((events, output.seq)),
+        Ok(WatchItem::Exit(_)) | Err(_) => None,
+    };
+    Some((item, rest))
 }
 
-fn item(event: WatchEvent) -> Result<WatchItem, GuestError> {
+/// Nothing in an event is relied on: whoever is in the sandbox may have become its agent.
+fn read_item(event: WatchEvent, last_seq: u64) -> Result<WatchItem, GuestError> {
     match event.event {
-        Some(Event::Output(output)) => read_output(output).map(WatchItem::Output),
+        Some(Event::Output(output)) => read_output(output, last_seq).map(WatchItem::Output),
         Some(Event::Exit(exit)) => read_exit(exit).map(WatchItem::Exit),
         None => Err(GuestError::protocol("an empty event")),
     }
 }
 
-fn read_output(output: WireOutput) -> Result<Output, GuestError> {
+fn read_output(output: WireOutput, last_seq: u64) -> Result<Output, GuestError> {
     let stream = match output.stream() {
         WireStream::Stdout => OutputStream::Stdout,
         WireStream::Stderr => OutputStream::Stderr,
         WireStream::Unspecified => return Err(GuestError::protocol("output of no stream")),
     };
-    let at = instant(output.at_unix_micros)?;
+    check_seq(output.seq)?;
+    if output.seq <= last_seq {
+        return Err(GuestError::protocol("output goes back"));
+    }
+    if output.data.is_empty() || output.data.len() > MAX_PIECE {
+        return Err(GuestError::protocol("a piece of output of no or too many bytes"));
+    }
+    let at = instant(output.at_unix_micros);
     Ok(Output { seq: output.seq, stream, data: output.data, at })
 }
 
@@ -149,7 +168,10 @@ fn read_exit(exit: WireExit) -> Result<Exit, GuestError> {
             WireMode::Graceful | WireMode::Unspecified => CancelMode::Graceful,
         }),
         Cause::TimedOut => ExitCause::TimedOut,
-        Cause::FailedToStart => ExitCause::FailedToStart(exit.error.clone()),
+        Cause::FailedToStart => {
+            let n = exit.error.floor_char_boundary(MAX_ERROR);
+            ExitCause::FailedToStart(exit.error.get(..n).unwrap_or_default().to_owned())
+        }
         Cause::Unspecified => return Err(GuestError::protocol("an exit without a cause")),
     };
     let signal = match exit.signal.as_str() {
@@ -157,21 +179,73 @@ fn read_exit(exit: WireExit) -> Result<Exit, GuestError> {
         "SIGKILL" => Some(TerminationSignal::Kill),
         _ => None,
     };
+    check_seq(exit.last_seq)?;
     Ok(Exit {
         last_seq: exit.last_seq,
         cause,
         exit_code: exit.exit_code,
         signal,
-        started_at: instant(exit.started_at_unix_micros)?,
-        finished_at: instant(exit.finished_at_unix_micros)?,
+        started_at: instant(exit.started_at_unix_micros),
+        finished_at: instant(exit.finished_at_unix_micros),
     })
 }
 
-pub(super) fn instant(unix_micros: i64) -> Result<DateTime<Utc>, GuestError> {
-    DateTime::from_timestamp_micros(unix_micros)
-        .ok_or_else(|| GuestError::protocol("an instant beyond the calendar"))
+/// Callers store seqs with a sign.
+fn check_seq(seq: u64) -> Result<(), GuestError> {
+    match i64::try_from(seq) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(GuestError::new(GuestErrorKind::Protocol, error)),
+    }
+}
+
+/// An instant of the years 1970 to 9999, which everybody can store and print.
+pub(super) fn instant(unix_micros: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(unix_micros.clamp(0, MAX_MICROS)).unwrap_or_default()
 }
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(seq: u64, data: String) -> WireOutput {
+        WireOutput { seq, stream: WireStream::Stdout.into(), data, at_unix_micros: i64::MIN }
+    }
+
+    #[test]
+    fn output_is_not_trusted() {
+        for (seq, n_bytes, fits, why) in [
+            (8, 1, true, "the next one"),
+            (9, MAX_PIECE, true, "one is not there any more, and it is large"),
+            (7, 1, false, "the same again"),
+            (0, 1, false, "no seq at all"),
+            (u64::MAX, 1, false, "cannot be stored"),
+            (8, 0, false, "empty"),
+            (8, MAX_PIECE + 1, false, "too large"),
+        ] {
+            let read = read_output(output(seq, "x".repeat(n_bytes)), 7);
+            assert_eq!(read.is_ok(), fits, "{why}");
+            assert!(read.is_err() || read.unwrap().at == DateTime::UNIX_EPOCH, "{why}");
+        }
+    }
+
+    #[test]
+    fn an_exit_is_not_trusted() {
+        let exit = WireExit {
+            cause: Cause::FailedToStart.into(),
+            error: "漢".repeat(1000),
+            started_at_unix_micros: i64::MIN,
+            finished_at_unix_micros: i64::MAX,
+            ..WireExit::default()
+        };
+        let read = read_exit(exit.clone()).unwrap();
+        // 341 characters of 3 bytes are the most that fit.
+        assert_eq!(read.cause, ExitCause::FailedToStart("漢".repeat(341)));
+        assert_eq!(read.started_at, DateTime::UNIX_EPOCH);
+        assert_eq!(read.finished_at.to_rfc3339(), "9999-12-31T23:59:59.999999+00:00");
+        assert!(read_exit(WireExit { last_seq: u64::MAX, ..exit }).is_err());
+    }
 }

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
 use protocol::{
     FileStat as WireStat, FileType, MakeDirectoryRequest, MoveRequest, PathRequest, ReadChunk,
-    ReadRequest, WriteChunk, WriteCommit, WriteOpen, read_chunk, write_chunk::Part,
+    ReadRequest, WORKSPACE, WriteChunk, WriteCommit, WriteOpen, read_chunk, write_chunk::Part,
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -14,7 +14,7 @@ use tonic::Streaming;
 
 use super::{
     CALL_DEADLINE, Existing, FileKind, FileStat, Guest, GuestError, GuestErrorKind, IDLE_DEADLINE,
-    Parents, WriteOptions, commands::instant, within,
+    Parents, WHOLE_DEADLINE, WriteOptions, commands::instant, within,
 };
 
 /// The bytes of a file; each piece comes within [`IDLE_DEADLINE`].
@@ -22,6 +22,9 @@ pub type ByteStream = BoxStream<'static, Result<Bytes, GuestError>>;
 
 /// The largest piece of an upload.
 const CHUNK: usize = 256 << 10;
+/// The largest listing: the agent's limit of 2 MiB is of names and a guess at the rest.
+const MAX_LISTING: usize = 3 << 20;
+const MAX_ENTRIES: usize = 10_000;
 
 impl Guest {
     /// Lists a directory, sorted by name.
@@ -30,8 +33,13 @@ impl Guest {
     /// Refused for the reasons of paths, and `too_many_entries`.
     pub async fn list_directory(&self, path: &str) -> Result<Vec<FileStat>, GuestError> {
         let call = PathRequest { path: path.to_owned() };
-        let answer = within(CALL_DEADLINE, self.client.clone().list_directory(call)).await?;
-        answer.entries.into_iter().map(read_stat).collect()
+        let mut client = self.client.clone().max_decoding_message_size(MAX_LISTING);
+        let answer = within(CALL_DEADLINE, client.list_directory(call)).await?;
+        if answer.entries.len() > MAX_ENTRIES {
+            return Err(GuestError::protocol("more entries than the protocol allows"));
+        }
+        let directory = normal(path);
+        answer.entries.into_iter().map(|entry| read_entry(&directory, entry)).collect()
     }
 
     /// Describes a file or directory.
@@ -76,12 +84,9 @@ impl Guest {
         path: &str,
         max_bytes: u64,
     ) -> Result<(FileStat, Bytes), GuestError> {
-        let (stat, mut pieces) = self.read(path, Some(max_bytes)).await?;
-        let mut whole = BytesMut::new();
-        while let Some(piece) = pieces.try_next().await? {
-            whole.extend_from_slice(&piece);
-        }
-        Ok((stat, whole.freeze()))
+        let (stat, pieces) = self.read(path, Some(max_bytes)).await?;
+        let whole = timeout(WHOLE_DEADLINE, collect(pieces, limit(Some(max_bytes)))).await;
+        Ok((stat, whole.map_err(|_| GuestError::timed_out())??))
     }
 
     /// Writes a file from a stream of bytes. It appears whole, or not at all: also when the stream
@@ -171,6 +176,19 @@ impl Guest {
     }
 }
 
+/// Puts a file together. The agent has promised to keep the limit, which is not relied on.
+async fn collect(mut pieces: ByteStream, max_bytes: u64) -> Result<Bytes, GuestError> {
+    let mut whole = BytesMut::new();
+    while let Some(piece) = pieces.try_next().await? {
+        let n_bytes = (whole.len() as u64).saturating_add(piece.len() as u64);
+        if n_bytes > max_bytes {
+            return Err(GuestError::protocol("more bytes than asked for"));
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
+}
+
 /// Sends the bytes in pieces, and the commit. `Err` gives the upload up.
 async fn feed<E>(
     chunks: &mpsc::Sender<WriteChunk>,
@@ -228,7 +246,80 @@ fn read_stat(stat: WireStat) -> Result<FileStat, GuestError> {
         FileType::Directory => FileKind::Directory,
         FileType::Unspecified => return Err(GuestError::protocol("a stat of no type")),
     };
-    let modified_at = instant(stat.modified_at_unix_micros)?;
+    let modified_at = instant(stat.modified_at_unix_micros);
     let WireStat { path, name, size_bytes, .. } = stat;
     Ok(FileStat { path, name, kind, size_bytes, modified_at })
+}
+
+/// Reads an entry of a directory. Its path is made here: listings do not carry it.
+fn read_entry(directory: &str, entry: WireStat) -> Result<FileStat, GuestError> {
+    if entry.name.is_empty() || entry.name.contains('/') {
+        return Err(GuestError::protocol("an entry whose name is none"));
+    }
+    let path = format!("{directory}/{}", entry.name);
+    read_stat(WireStat { path, ..entry })
+}
+
+/// The path of a directory as the agent would write it. The agent has accepted it, so that it lies
+/// below the workspace.
+fn normal(path: &str) -> String {
+    let mut names = Vec::new();
+    let start = if path.starts_with('/') { "" } else { WORKSPACE };
+    for name in start.split('/').chain(path.split('/')) {
+        match name {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            _ => names.push(name),
+        }
+    }
+    format!("/{}", names.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_directories_become_normal() {
+        for (path, wanted) in [
+            ("/workspace", "/workspace"),
+            (".", "/workspace"),
+            ("a//b/", "/workspace/a/b"),
+            ("a/../b", "/workspace/b"),
+            ("/workspace/../workspace/./a", "/workspace/a"),
+        ] {
+            assert_eq!(normal(path), wanted, "{path}");
+        }
+    }
+
+    #[test]
+    fn entries_are_not_trusted() {
+        let entry = |name: &str| WireStat {
+            path: "/etc/passwd".into(),
+            name: name.into(),
+            r#type: FileType::File.into(),
+            size_bytes: 1,
+            modified_at_unix_micros: i64::MAX,
+        };
+        let read = read_entry("/workspace/a", entry("b")).unwrap();
+        assert_eq!(read.path, "/workspace/a/b");
+        assert_eq!(read.modified_at.to_rfc3339(), "9999-12-31T23:59:59.999999+00:00");
+        for name in ["", "b/c", "/b"] {
+            assert!(read_entry("/workspace/a", entry(name)).is_err(), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_is_no_larger_than_asked_for() {
+        for (sizes, fits) in [(vec![], true), (vec![4, 4], true), (vec![4, 5], false)] {
+            let pieces = sizes.clone().into_iter().map(|n| Ok(Bytes::from(vec![0; n])));
+            // Endless after the pieces, so that only the limit can end what is too large.
+            let pieces: ByteStream = if fits {
+                stream::iter(pieces).boxed()
+            } else {
+                stream::iter(pieces.collect::<Vec<_>>()).chain(stream::pending()).boxed()
+            };
+            assert_eq!(collect(pieces, 8).await.is_ok(), fits, "{sizes:?}");
+        }
+    }
 }

@@ -38,6 +38,8 @@ pub const HELLO_DEADLINE: Duration = Duration::from_secs(5);
 pub const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// Each message of an upload or a download follows the one before within this time.
 pub const IDLE_DEADLINE: Duration = Duration::from_secs(30);
+/// A file that is read into memory is there within this time.
+pub const WHOLE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A connection to the agent of one sandbox. Cheap to clone; all clones share the connection, and
 /// once it is lost every call answers [`GuestErrorKind::Gone`].

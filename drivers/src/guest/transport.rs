@@ -24,9 +24,8 @@ const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(5);
 /// large, so that calls whose answers are read slowly do not hold up the others.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 64 << 20;
-/// The largest answer: a directory of 16 MiB.
-const MAX_ANSWER: usize = 17 << 20;
-const MAX_REQUEST: usize = 1 << 20;
+/// The largest message, in both directions. Answers are what a tenant's program makes of them.
+const MAX_MESSAGE: usize = 1 << 20;
 
 pub async fn client(stream: BoxedStream) -> Result<GuestClient<Channel>, GuestError> {
     let only = Mutex::new(Some(stream));
@@ -46,6 +45,6 @@ pub async fn client(stream: BoxedStream) -> Result<GuestClient<Channel>, GuestEr
         .map_err(|_| GuestError::timed_out())?
         .map_err(|error| GuestError::new(GuestErrorKind::Gone, error))?;
     Ok(GuestClient::new(channel)
-        .max_decoding_message_size(MAX_ANSWER)
-        .max_encoding_message_size(MAX_REQUEST))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE))
 }

@@ -80,13 +80,21 @@ impl Commands {
         let table = Arc::clone(&self.table);
         let (launched, running) = oneshot::channel();
         // In a task of its own: the command does not depend on who asked for it.
+        let reaper = Arc::clone(&self.reaper);
         tokio::spawn(async move {
             let id = order.command_id.clone();
-            let exit = supervision.run(order, cwd, launched).await;
+            // And another one, so that there is an exit even if that has panicked.
+            let exit = match tokio::spawn(supervision.run(order, cwd, launched)).await {
+                Ok(exit) => exit,
+                Err(error) => {
+                    reaper.abandon(&id).await;
+                    supervise::failed(format!("the agent has lost it: {error}"))
+                }
+            };
             lock(&table).end(&id, exit);
         });
-        // Fails only if that task has panicked; watchers of the command learn no more either.
-        running.await.map_err(|_| Status::internal("the command was lost"))?;
+        // Fails only if the command was lost, which its exit says.
+        let _ = running.await;
         Ok(false)
     }
 

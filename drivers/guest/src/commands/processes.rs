@@ -1,7 +1,7 @@
 //! Finds and signals all processes of a command: its process group, its session, what they started,
 //! and whoever carries its mark in the environment, which survives leaving both. Keeps no state.
 
-use std::{collections::HashSet, fs};
+use std::{collections::HashSet, fs, path::PathBuf};
 
 use rustix::process::{
     Pid, PidfdFlags, Signal, getpid, kill_process_group, pidfd_open, pidfd_send_signal,
@@ -12,6 +12,8 @@ pub const MARK: &str = "CROWNEST_COMMAND_ID";
 
 /// Processes that fork while they are being killed are found in the next round.
 const MAX_ROUNDS: usize = 64;
+/// Which of the fields after the name says how many threads there are.
+const N_THREADS: usize = 17;
 
 /// Sends SIGTERM to all processes of a command. Its leader must not have been reaped yet.
 pub fn terminate(leader: Pid, command_id: &str) {
@@ -93,18 +95,60 @@ fn all_processes() -> Vec<Process> {
 
 /// Reads one process; `None` if it is gone or a zombie.
 fn read_process(pid: Pid) -> Option<Process> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // "pid (name) state parent group session ...", where the name may contain anything.
+    // Not always text: the name in it may be anything.
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    living(pid, &String::from_utf8_lossy(&stat))
+}
+
+/// Reads "pid (name) state parent group session ...", where the name may contain anything.
+fn living(pid: Pid, stat: &str) -> Option<Process> {
     let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace();
-    if matches!(fields.next()?, "Z" | "X") {
-        return None;
+    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+    let n_threads = || fields.get(N_THREADS)?.parse::<u64>().ok();
+    match *fields.first()? {
+        "X" => return None,
+        // The main thread may end before the others, and looks the same as a whole process then.
+        "Z" if n_threads().is_none_or(|n| n <= 1) => return None,
+        _ => {}
     }
-    let mut next = || Some(Pid::from_raw(fields.next()?.parse().ok()?));
-    Some(Process { pid, parent: next()?, group: next()?, session: next()? })
+    let number = |at: usize| Some(Pid::from_raw(fields.get(at)?.parse().ok()?));
+    Some(Process { pid, parent: number(1)?, group: number(2)?, session: number(3)? })
 }
 
 fn is_marked(pid: Pid, mark: &str) -> bool {
-    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+    let has_mark = |path: PathBuf| {
+        let environment = fs::read(path).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+    };
+    // A main thread that has ended shows no environment, while the other threads still do.
+    let threads = || fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    has_mark(format!("/proc/{pid}/environ").into())
+        || threads().any(|thread| has_mark(thread.path().join("environ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_lives_as_long_as_one_of_its_threads() {
+        let rest = "0 -1 4194560 1 0 0 0 0 0 0 0 20 0";
+        for (name, state, n_threads, lives, why) in [
+            ("sleep", "S", "1", true, "a usual one"),
+            ("a) Z 1 (b", "R", "1", true, "the name is noise"),
+            ("main", "Z", "1", false, "nobody has waited for it"),
+            ("main", "Z", "2", true, "another thread goes on"),
+            ("main", "X", "2", false, "dead"),
+            ("main", "Z", "", false, "cut off"),
+        ] {
+            let stat = format!("7 ({name}) {state} 3 5 6 {rest} {n_threads} 0 0");
+            let stat = if n_threads.is_empty() { "7 (main) Z 3 5 6" } else { &stat };
+            let found = living(Pid::INIT, stat);
+            assert_eq!(found.is_some(), lives, "{why}");
+            if let Some(found) = found {
+                let read = [found.parent, found.group, found.session];
+                assert_eq!(read.map(|pid| pid.map(Pid::as_raw_pid)), [Some(3), Some(5), Some(6)]);
+            }
+        }
+    }
 }

@@ -42,6 +42,18 @@ pub struct Supervision {
     pub grace: Duration,
 }
 
+/// The exit of a command that could not be started.
+pub fn failed(error: String) -> Exit {
+    let now = clock::unix_micros();
+    Exit {
+        cause: Cause::FailedToStart.into(),
+        error,
+        started_at_unix_micros: now,
+        finished_at_unix_micros: now,
+        ..Exit::default()
+    }
+}
+
 /// How the agent came to end the command, if it did.
 #[derive(Default)]
 struct Ending {
@@ -55,17 +67,17 @@ impl Supervision {
     /// Runs the command to its end. `launched` is told when it runs or could not be started.
     pub async fn run(self, order: Order, cwd: OwnedFd, launched: oneshot::Sender<()>) -> Exit {
         let started_at_unix_micros = clock::unix_micros();
+        let id = order.command_id.clone();
         let main = order.launch(&self.reaper, cwd).await;
         // The caller may be gone, which does not matter to the command.
         let _ = launched.send(());
         let exit = match main {
             Ok(main) => self.look_after(main).await,
-            Err(error) => Exit {
-                cause: Cause::FailedToStart.into(),
-                error: error.to_string(),
-                finished_at_unix_micros: clock::unix_micros(),
-                ..Exit::default()
-            },
+            Err(error) => {
+                // It may have got half way.
+                self.reaper.abandon(&id).await;
+                failed(error.to_string())
+            }
         };
         Exit { started_at_unix_micros, ..exit }
     }

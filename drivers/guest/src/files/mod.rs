@@ -20,6 +20,9 @@ use tonic::Status;
 use self::path::UserPath;
 pub use self::refusal::Refusal;
 
+/// The last second of the year 9999.
+const MAX_SECONDS: i64 = 253_402_300_799;
+
 /// The directory that clients see as `/workspace`.
 pub struct Workspace {
     root: Arc<OwnedFd>,
@@ -65,7 +68,9 @@ fn describe(path: String, name: String, stat: &Stat) -> FileStat {
     let r#type = if kind.is_dir() { FileType::Directory } else { FileType::File };
     let size_bytes = if kind.is_file() { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 };
     let micros = i64::try_from(stat.st_mtime_nsec / 1000).unwrap_or(0);
-    let modified_at_unix_micros = stat.st_mtime.saturating_mul(1_000_000).saturating_add(micros);
+    // Anybody can set this to anything; not everybody can read a year of six digits.
+    let seconds = stat.st_mtime.clamp(0, MAX_SECONDS);
+    let modified_at_unix_micros = seconds.saturating_mul(1_000_000).saturating_add(micros);
     FileStat { path, name, r#type: r#type.into(), size_bytes, modified_at_unix_micros }
 }
 

@@ -15,8 +15,8 @@ use super::{
 };
 
 const MAX_ENTRIES: usize = 10_000;
-/// Bounds the answer where paths are long; some room for numbers is counted for each entry.
-const MAX_LISTING: usize = 16 << 20;
+/// Bounds the answer where names are long; some room for numbers is counted for each entry.
+const MAX_LISTING: usize = 2 << 20;
 const ENTRY_OVERHEAD: usize = 48;
 /// How often a file may become something else between being looked at and being opened.
 const MAX_TRIES: usize = 8;
@@ -35,7 +35,8 @@ impl Workspace {
         Ok(describe_at(path, self.look(path)?.existing()?))
     }
 
-    /// Lists a directory, sorted by name.
+    /// Lists a directory, sorted by name. Leaves out the paths: they all start with the one that the
+    /// client knows, and a long one in each entry would make the answer large.
     pub fn list(&self, path: &UserPath) -> Result<Vec<FileStat>, Refusal> {
         let directory = self.open_directory(path)?;
         let hidden = self.upload_prefix();
@@ -55,13 +56,12 @@ impl Workspace {
                 Err(error) => return Err(error.into()),
             };
             let shown = String::from_utf8_lossy(name).into_owned();
-            let full = format!("{path}/{shown}");
-            n_bytes += full.len() + shown.len() + ENTRY_OVERHEAD;
+            n_bytes += shown.len() + ENTRY_OVERHEAD;
             if entries.len() == MAX_ENTRIES || n_bytes > MAX_LISTING {
                 return Err(Refusal::new(Reason::TooManyEntries, "the directory is too large"));
             }
             let stat = self.behind_link(&shown, path, stat);
-            entries.push((name.to_vec(), describe(full, shown, &stat)));
+            entries.push((name.to_vec(), describe(String::new(), shown, &stat)));
         }
         entries.sort_by(|(a, _), (b, _)| a.cmp(b));
         Ok(entries.into_iter().map(|(_, entry)| entry).collect())

@@ -1,13 +1,19 @@
 //! Commands that are ended, what becomes of the processes they started, and orphans.
 
-use std::{path::Path, time::Duration};
+use std::{
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use drivers::guest::{
     CancelMode, Exit, ExitCause, OutputStream, StartCommand, TerminationSignal, WatchItem,
 };
 use futures_util::future::join_all;
+use rustix::process::geteuid;
 
-use crate::fixture::{Death, Sandbox, command, finish, next, next_text, text};
+use crate::fixture::{Death, Sandbox, binary, command, finish, next, next_text, text};
 
 const SHORT: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(1000);
@@ -175,6 +181,39 @@ async fn orphans_are_reaped() {
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// An agent that cannot make a thread any more still ends commands and reaps them.
+#[tokio::test]
+async fn a_sandbox_full_of_processes_is_ended() {
+    let limit = "--nproc=48:48";
+    let perl = [limit, "perl", "-e", "1"];
+    let can = Command::new("prlimit").args(perl).stderr(Stdio::null()).status();
+    let can = can.is_ok_and(|status| status.success());
+    if !geteuid().is_root() || !can {
+        eprintln!("skipped: only the superuser can give an agent a user of its own");
+        return;
+    }
+    let mut agent = Command::new("prlimit");
+    agent.args([limit, binary()]).uid(54_321).gid(54_321);
+    let sandbox = Sandbox::start_as(agent).await;
+    // A shell would wait longer and longer between its attempts.
+    let line = r#"exec perl -e '$| = 1; print "$$\n"; while (1) {
+        my $pid = fork; if (defined $pid && !$pid) { sleep 1000; exit }
+        select(undef, undef, undef, 0.01) unless defined $pid }'"#;
+    // Longer than a runtime keeps threads that have nothing to do, unless it is told to.
+    let patience = Duration::from_secs(12);
+    let order = StartCommand { timeout: Some(patience), grace: SHORT, ..command(line) };
+    let id = order.id;
+    sandbox.guest.start(order).await.unwrap();
+    let mut watch = sandbox.watch(id).await;
+    let death = Death::of(&next_text(&mut watch).await);
+    let (_, exit) = finish(watch).await;
+    assert_eq!(exit.cause, ExitCause::TimedOut);
+    death.comes().await;
+    let (outputs, _) = sandbox.run("echo again").await;
+    assert_eq!(text(&outputs, OutputStream::Stdout), "again\n");
+    sandbox.guest.list_directory(".").await.unwrap();
 }
 
 /// Ends of children are never lost or mixed up, however many there are at once.
