@@ -165,10 +165,7 @@ impl Sandbox {
 
     /// Connects to the agent of a sandbox that runs.
     pub fn connect(&self) -> Result<UnixStream> {
-        let stream = self.directory.connect().and_then(|stream| {
-            stream.set_nonblocking(true)?;
-            UnixStream::from_std(stream)
-        });
+        let stream = self.directory.connect().and_then(UnixStream::from_std);
         stream.doing("connect to the agent in", &self.directory.path)
     }
 

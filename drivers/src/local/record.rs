@@ -13,7 +13,10 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use domain::id::SandboxId;
-use rustix::fs::{Mode, OFlags, open};
+use rustix::{
+    fs::{Mode, OFlags, open},
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -116,8 +119,15 @@ impl RunDirectory {
         self.at_socket(UnixListener::bind).doing("listen on", &path)
     }
 
+    /// Connects without ever waiting: a sandbox can keep its agent from accepting, and the kernel
+    /// lets whoever connects to a full queue wait for ever. Here that is an error.
     pub fn connect(&self) -> io::Result<UnixStream> {
-        self.at_socket(UnixStream::connect)
+        self.at_socket(|path| {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+            rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+            Ok(UnixStream::from(socket))
+        })
     }
 
     /// Uses the socket by way of its open directory: the address of a Unix socket holds about a
@@ -149,4 +159,21 @@ pub(super) fn private_directory(path: &Path) -> Result<()> {
 pub(super) fn host_boot() -> Result<String> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     fs::read_to_string(path).map(|text| text.trim().to_owned()).doing("read", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_is_an_error_and_no_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = RunDirectory { path: folder.path().to_owned() };
+        let listener = directory.listen().unwrap();
+        rustix::net::listen(&listener, 1).unwrap();
+        // Nobody accepts, as if the agent had been stopped. A connection that was dropped again still
+        // takes its place.
+        let refused = (0..10).find_map(|_| directory.connect().err());
+        assert_eq!(refused.map(|error| error.kind()), Some(io::ErrorKind::WouldBlock));
+    }
 }
