@@ -72,6 +72,7 @@ macro_rules! contract {
             paths_are_made_normal
             links_are_followed_inside_and_nowhere_else
             every_refusal_has_its_reason
+            what_is_not_refused_is_done
             an_upload_that_is_cut_off_leaves_nothing
             a_full_workspace_says_so
         );
