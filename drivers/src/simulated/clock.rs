@@ -1,6 +1,6 @@
 //! A clock that only tests move, and the waiting for it. Reads no real clock and never goes back.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::watch;
@@ -39,8 +39,17 @@ impl SimulatedClock {
     /// Returns once the clock stands at `instant` or later.
     pub async fn reaches(&self, instant: DateTime<Utc>) {
         let mut times = self.0.subscribe();
-        // The sender lives in `self`, so the wait cannot end with a closed channel.
-        let _ = times.wait_for(|now| *now >= instant).await;
+        let mut moved = pin!(times.wait_for(|now| *now >= instant));
+        // Looks at the time whenever it is polled: waiters are woken one after another, and whoever
+        // waits for two instants must find both of them reached, whichever wakes it first.
+        poll_fn(|context| {
+            if self.now() >= instant {
+                return Poll::Ready(());
+            }
+            // The sender lives in `self`, so the wait cannot end with a closed channel.
+            moved.as_mut().poll(context).map(drop)
+        })
+        .await;
     }
 }
 
