@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::SandboxId;
-use sea_orm::{ConnectionTrait, FromQueryResult, Statement};
+use sea_orm::FromQueryResult;
 use store::Db;
 use uuid::Uuid;
+
+use crate::tables::rows;
 
 /// A step that failed is tried again within this; until then only the clock can bring it on.
 const RETRY: TimeDelta = TimeDelta::seconds(1);
@@ -41,13 +43,6 @@ struct CommandRow {
     finished_at: Option<i64>,
     n_logs: i64,
     n_seqs: i64,
-}
-
-async fn rows<R: FromQueryResult>(db: &Db, sql: &str) -> Vec<R> {
-    let c = db.read();
-    let statement = Statement::from_string(c.get_database_backend(), sql);
-    let rows = c.query_all_raw(statement).await.unwrap();
-    rows.iter().map(|row| R::from_query_result(row, "").unwrap()).collect()
 }
 
 async fn sandboxes(db: &Db) -> Vec<SandboxRow> {

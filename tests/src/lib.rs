@@ -16,6 +16,7 @@ mod invariants;
 mod logs;
 pub mod run;
 pub mod server;
+pub mod tables;
 pub mod team;
 pub mod time;
 pub mod world;

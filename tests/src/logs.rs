@@ -21,6 +21,8 @@ use tracing_subscriber::{
 
 /// Our own crates: what others warn about, such as a slow machine, is theirs to decide.
 const OURS: [&str; 7] = ["api", "billing", "crownest", "domain", "drivers", "migrations", "store"];
+/// Names what is kept of a log, such as `debug`, to look closer at a story that fails.
+const LEVEL: &str = "TEST_LOG";
 /// Lines of a failed story's log that are shown.
 const SHOWN: usize = 80;
 
@@ -30,8 +32,15 @@ thread_local! {
 }
 
 /// The log of one story. A clone is another handle on it.
+#[derive(Debug, Clone)]
+pub(crate) struct Logs {
+    lines: Lines,
+    /// One for all threads: a span lives in the registry of its dispatch, whichever thread ends it.
+    dispatch: Dispatch,
+}
+
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Logs(Arc<Mutex<Vec<Line>>>);
+struct Lines(Arc<Mutex<Vec<Line>>>);
 
 #[derive(Debug, Clone)]
 struct Line {
@@ -50,6 +59,14 @@ impl Drop for Capture {
 }
 
 impl Logs {
+    /// An empty log.
+    pub fn new() -> Self {
+        let lines = Lines::default();
+        let level = std::env::var(LEVEL).ok().and_then(|level| level.parse().ok());
+        let layer = lines.clone().with_filter(level.unwrap_or(LevelFilter::INFO));
+        Self { lines, dispatch: Dispatch::new(Registry::default().with(layer)) }
+    }
+
     /// Captures on this thread until the guard is dropped.
     pub fn capture(&self) -> Capture {
         self.capture_on_this_thread();
@@ -57,8 +74,7 @@ impl Logs {
     }
 
     pub fn capture_on_this_thread(&self) {
-        let subscriber = Registry::default().with(self.clone().with_filter(LevelFilter::INFO));
-        let guard = dispatcher::set_default(&Dispatch::new(subscriber));
+        let guard = dispatcher::set_default(&self.dispatch);
         CAPTURING.with(|slot| slot.replace(Some(guard)));
         HERE.with(|slot| slot.replace(Some(self.clone())));
     }
@@ -76,24 +92,37 @@ impl Logs {
     /// The warnings and errors of our crates so far.
     pub fn warnings(&self) -> Vec<String> {
         let lines = self.lines();
-        let ours = |line: &&Line| {
-            line.level <= Level::WARN
-                && OURS.contains(&line.target.split("::").next().unwrap_or(""))
-        };
+        let ours = |line: &&Line| line.level <= Level::WARN && line.is_ours();
         lines.iter().filter(ours).map(ToString::to_string).collect()
     }
 
-    /// The last lines.
+    /// The last lines; those that differ only in how long something took are shown once.
     pub fn tail(&self) -> String {
-        let lines = self.lines();
-        lines[lines.len().saturating_sub(SHOWN)..].iter().fold(String::new(), |mut text, line| {
-            let _ = writeln!(text, "  {line}");
-            text
-        })
+        let mut shown: Vec<String> = Vec::new();
+        for line in self.lines().iter() {
+            let text = line.to_string();
+            let same = |last: &String| last.split(" ms=").next() == text.split(" ms=").next();
+            if (line.is_ours() || line.level <= Level::INFO) && !shown.last().is_some_and(same) {
+                shown.push(text);
+            }
+        }
+        shown[shown.len().saturating_sub(SHOWN)..].join("\n")
     }
 
     fn lines(&self) -> MutexGuard<'_, Vec<Line>> {
+        self.lines.lines()
+    }
+}
+
+impl Lines {
+    fn lines(&self) -> MutexGuard<'_, Vec<Line>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Line {
+    fn is_ours(&self) -> bool {
+        OURS.contains(&self.target.split("::").next().unwrap_or(""))
     }
 }
 
@@ -103,7 +132,7 @@ impl fmt::Display for Line {
     }
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Logs {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut text = Text::default();
         event.record(&mut text);

@@ -31,7 +31,7 @@ pub fn story<F: Future<Output = ()>>(database: Database, story: impl FnOnce(Data
     }
     // Each thread of the runtime gets the capture, so nothing of another story gets in, and nothing
     // that this one spawns gets lost.
-    let logs = Logs::default();
+    let logs = Logs::new();
     let _here = logs.capture();
     runtime(&logs).block_on(story(database));
 }

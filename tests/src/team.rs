@@ -3,7 +3,7 @@
 use std::{ops::Deref, sync::Arc};
 
 use api::app::tenants::{self, Bootstrap, Bootstrapped};
-use domain::{id::ProjectId, limits::Plan, scope::ScopeSet};
+use domain::{command::Status, id::ProjectId, limits::Plan, scope::ScopeSet};
 use serde_json::{Value, json};
 
 use crate::{client::Key, world::Common};
@@ -78,6 +78,8 @@ impl Team {
     pub async fn sees(&self, sandbox: &str, status: &str) -> Value {
         let look = async || {
             let seen = self.sandbox(sandbox).await;
+            let over = ["destroyed", "failed"].contains(&seen["status"].as_str().unwrap());
+            assert!(!over || seen["status"] == status, "it will never be {status}: {seen}");
             (seen["status"] == status).then_some(seen)
         };
         self.world.until(&format!("{sandbox} with status {status}"), look).await
@@ -118,6 +120,19 @@ impl Team {
         id
     }
 
+    /// Waits until a command runs in a sandbox, and returns its id. For a run that was not answered
+    /// yet: no request can tell its id.
+    pub async fn sees_a_run(&self, sandbox: &str) -> String {
+        let sandbox = sandbox.parse().unwrap();
+        let look = async || {
+            let commands = store::commands(store::Everyone::for_worker("story"));
+            let active = commands.active_of(self.world.db.read(), sandbox).await.unwrap();
+            let running = active.iter().find(|command| command.status == Status::Running);
+            running.map(|command| command.id.to_string())
+        };
+        self.world.until("a running command", look).await
+    }
+
     /// Gets a command.
     pub async fn command(&self, id: &str) -> Value {
         self.get(&format!("/v1/commands/{id}")).await.is(200)["command"].take()
@@ -127,6 +142,9 @@ impl Team {
     pub async fn sees_command(&self, id: &str, status: &str) -> Value {
         let look = async || {
             let seen = self.command(id).await;
+            let active = ["queued", "starting", "running"];
+            let over = !active.contains(&seen["status"].as_str().unwrap());
+            assert!(!over || seen["status"] == status, "it will never be {status}: {seen}");
             (seen["status"] == status).then_some(seen)
         };
         self.world.until(&format!("{id} with status {status}"), look).await

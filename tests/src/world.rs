@@ -27,6 +27,7 @@ use crate::{
     logs::Logs,
     run::Database,
     server::{Server, Start},
+    tables,
     team::Team,
     time,
 };
@@ -173,6 +174,18 @@ impl World {
         &self.common.db
     }
 
+    /// The number that a statement such as `select count(*) from sandboxes` gives.
+    pub async fn number(&self, sql: &str) -> i64 {
+        tables::number(self.db(), sql).await
+    }
+
+    /// Waits until so many commands run.
+    pub async fn until_n_run(&self, n: i64) {
+        let sql = "select count(*) from commands where status = 'running'";
+        let look = async || (self.number(sql).await == n).then_some(());
+        self.until(&format!("{n} running commands"), look).await;
+    }
+
     /// What the world's clock shows.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
@@ -222,8 +235,9 @@ impl World {
         self.servers.remove(0).stop().await;
     }
 
-    /// Starts a server where keys talk to, after it was killed or stopped.
+    /// Starts a server where keys talk to, after it was killed or stopped. That takes a moment.
     pub async fn starts_server(&mut self) {
+        self.common.clock.advance(Duration::from_millis(1));
         let server = Server::start(self.start.clone(), &self.common.address).await;
         self.servers.insert(0, server);
     }

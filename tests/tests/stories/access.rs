@@ -184,21 +184,22 @@ async fn a_suspended_organization_is_told_so(database: Database) {
 }
 
 /// Wrong keys that are well formed cost argon2 only if their public part is a real key's; then they
-/// queue behind each other, not before others.
+/// queue behind each other, not before other keys, and not before the same key once it was seen.
 async fn a_flood_of_junk_does_not_stop_a_good_key(database: Database) {
     let world = World::on(database).await;
     let (acme, victim) = (world.team("acme").await, world.team("victim").await);
+    victim.get("/v1/projects").await.is(200);
     let lookup = victim.secret["cn_live_".len()..].split('_').next().unwrap();
     let wrong = domain::key::KeySecret::from_parts(lookup, &"x".repeat(32)).unwrap();
     let junk = |n: usize| {
         let secret = if n.is_multiple_of(2) { wrong.expose() } else { "cn_live_junk" };
         world.nobody().with("authorization", &format!("Bearer {secret}"))
     };
-    let flood =
-        join_all((0..64).map(junk).map(|junk| async move {
-            junk.get("/v1/projects").await.refused(401, "invalid_api_key")
-        }));
-    // Both keys are good: one that is not under attack, and the one that is.
+    let flood = join_all((0..64).map(junk).map(|junk| async move {
+        let answer = junk.get("/v1/projects").await;
+        // On a slow machine the queue of one key's junk may be told to come back.
+        assert!(matches!(answer.status, 401 | 503), "{answer}");
+    }));
     let good = async {
         acme.get("/v1/projects").await.is(200);
         victim.get("/v1/projects").await.is(200);

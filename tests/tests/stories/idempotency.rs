@@ -144,7 +144,7 @@ async fn a_run_in_flight_is_in_progress(database: Database) {
     let body = json!({ "command": "echo x >> /workspace/n; sleep 3; echo done" });
     let first = once.post(&path, body.clone());
     let meanwhile = async {
-        acme.sees(&sandbox, "running").await;
+        acme.sees_a_run(&sandbox).await;
         let retried = once.post(&path, body.clone()).await;
         assert_eq!(retried.header("retry-after"), "1", "{retried}");
         retried.refused(409, "idempotency_request_in_progress");
@@ -254,7 +254,7 @@ async fn a_client_that_goes_away_finds_its_run_again(database: Database) {
     let body = json!({ "command": "echo x >> n; sleep 5; cat n" });
     {
         let gone = once.post(&path, body.clone());
-        let seen = acme.sees(&sandbox, "running");
+        let seen = acme.sees_a_run(&sandbox);
         futures_util::pin_mut!(gone, seen);
         // The request is dropped, and with it its connection, once the command runs.
         futures_util::future::select(gone, seen).await;

@@ -7,6 +7,7 @@ stories![
     a_revoked_key_opens_nothing_at_once,
     a_key_that_revokes_itself_is_answered_and_then_refused,
     a_key_revoked_at_one_server_is_refused_at_the_other,
+    a_remembered_key_is_read_again_when_nothing_can_be_heard,
     a_key_cannot_make_keys,
     a_restricted_key_sees_its_project_alone,
     a_restricted_key_works_in_its_project_by_default,
@@ -68,8 +69,8 @@ async fn a_key_that_revokes_itself_is_answered_and_then_refused(database: Databa
     world.close().await;
 }
 
-/// Two servers over one database. On SQLite there is one server to a database, so there the story is
-/// the same as with one.
+/// Two servers over one database. The announcement takes a moment to arrive, so what is held is that
+/// it needs no more than that. On SQLite there is one server to a database.
 async fn a_key_revoked_at_one_server_is_refused_at_the_other(database: Database) {
     let mut world = World::on(database).await;
     if database == Database::Postgres {
@@ -81,8 +82,35 @@ async fn a_key_revoked_at_one_server_is_refused_at_the_other(database: Database)
             leaver.get("/v1/projects").await.is(200);
             there(&leaver).get("/v1/projects").await.is(200);
             acme.delete(&format!("/v1/api-keys/{}", leaver.id)).await.is(200);
-            there(&leaver).get("/v1/projects").await.refused(401, "invalid_api_key");
+            let revoked_at = std::time::Instant::now();
+            let refused = async || {
+                let answer = there(&leaver).get("/v1/projects").await;
+                (answer.status == 401).then_some(())
+            };
+            world.until("the refusal at the other server", refused).await;
+            assert!(revoked_at.elapsed() < std::time::Duration::from_secs(2));
         }
+    }
+    world.close().await;
+}
+
+/// What a server remembers of a key is good while changes are announced to it, and for a minute.
+async fn a_remembered_key_is_read_again_when_nothing_can_be_heard(database: Database) {
+    let world = World::on(database).await;
+    let (acme, other) = (world.team("acme").await, world.team("other").await);
+    for (team, why) in [(&acme, "the channel is down"), (&other, "a minute has passed")] {
+        team.get("/v1/projects").await.is(200);
+        // Nobody announces this.
+        let (org, now) = (team.org_id.parse().unwrap(), Some(world.now()));
+        store::organizations::set_suspended(world.db().write(), org, now).await.unwrap();
+        if why == "the channel is down" {
+            world.server().app().auth.set_channel(false);
+        } else {
+            world.server().app().auth.set_channel(true);
+            world.moves("1m");
+        }
+        let answer = team.get("/v1/projects").await;
+        assert_eq!(answer.status, 403, "{why}: {answer}");
     }
     world.close().await;
 }

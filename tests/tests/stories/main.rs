@@ -4,12 +4,17 @@
 #![expect(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
 mod access;
+mod commands;
+mod crashes;
 mod errors;
+mod every_operation;
 mod failures;
+mod files;
 mod idempotency;
 mod keys;
 mod lifetime;
 mod limits;
 mod lists;
+mod logs;
 mod sandboxes;
 mod usage;
