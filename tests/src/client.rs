@@ -74,7 +74,6 @@ impl Key {
     }
 
     /// A request to build upon. `path` may be a whole URL.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let url =
             if path.starts_with("http") { path.to_owned() } else { self.address.get() + path };

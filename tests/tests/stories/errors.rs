@@ -115,7 +115,7 @@ async fn wrong_values_are_refused_by_field(database: Database) {
             &shown[..shown.len().min(80)]
         );
     }
-    assert_eq!(acme.lists().await, [sandbox.clone()]);
+    assert_eq!(acme.lists().await, std::slice::from_ref(&sandbox));
     assert_eq!(acme.sandbox(&sandbox).await["status"], "ready", "nothing has run");
     world.close().await;
 }

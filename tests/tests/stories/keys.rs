@@ -126,7 +126,10 @@ async fn a_key_cannot_make_keys(database: Database) {
     let human = human.with("x-crownest-role", "owner");
     let answer = human.with("x-crownest-user-id", "usr_1").post("/v1/api-keys", wanted).await;
     assert!(matches!(answer.status, 401 | 404 | 405), "{answer}");
-    assert_eq!(ids(&acme.get("/v1/api-keys").await.is(200)["data"]), [acme.id.clone()]);
+    assert_eq!(
+        ids(&acme.get("/v1/api-keys").await.is(200)["data"]),
+        std::slice::from_ref(&acme.id)
+    );
     world.close().await;
 }
 
@@ -142,8 +145,11 @@ async fn a_restricted_key_sees_its_project_alone(database: Database) {
     acme.sees_command(&command, "exited").await;
 
     let projects = restricted.get("/v1/projects").await.is(200);
-    assert_eq!(ids(&projects["data"]), [theirs.clone()]);
-    assert_eq!(ids(&restricted.get("/v1/sandboxes").await.is(200)["data"]), [inside.clone()]);
+    assert_eq!(ids(&projects["data"]), std::slice::from_ref(&theirs));
+    assert_eq!(
+        ids(&restricted.get("/v1/sandboxes").await.is(200)["data"]),
+        std::slice::from_ref(&inside)
+    );
     let by_project = format!("/v1/sandboxes?projectId={}", acme.project_id);
     let answer = restricted.get(&by_project).await;
     assert!(
