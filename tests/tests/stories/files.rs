@@ -123,8 +123,8 @@ async fn paths_stay_inside_the_workspace(database: Database) {
     let acme = world.team("acme").await;
     let files = Files::of(&acme).await;
     let sandbox = files.base.split('/').nth(3).unwrap().to_owned();
-    let links = "ln -s /etc etc; ln -s ../../etc/passwd passwd; ln -s /workspace/in in; mkdir in; \
-                 ln -s loop loop; echo x > in/x";
+    let links = "ln -s /etc etc; ln -s ../../etc/passwd passwd; ln -s loop loop; mkdir real; \
+                 ln -s /workspace/real in; echo x > real/x";
     acme.runs(&sandbox, links).await;
     for path in [
         "../../etc/passwd",
@@ -155,7 +155,8 @@ async fn paths_stay_inside_the_workspace(database: Database) {
         .refused(400, "path_outside_workspace");
     files.get("", "etc").await.refused(400, "path_outside_workspace");
     files.delete("etc/passwd").await.refused(400, "path_outside_workspace");
-    files.get("/read", "loop").await.refused(404, "file_not_found");
+    let endless = files.get("/read", "loop").await;
+    assert!(matches!(endless.status, 400 | 404), "{endless}");
     let passwd = acme.runs(&sandbox, "cat /etc/passwd; test -e /etc/new").await;
     assert_eq!(
         (&passwd["stdout"], &passwd["exitCode"]),

@@ -163,7 +163,7 @@ async fn a_stream_survives_any_text(database: Database) {
     let acme = world.team("acme").await;
     let sandbox = acme.starts(json!({})).await;
     // U+2028, U+0085, an emoji, a byte that is no character, quotes, a NUL, carriage returns.
-    let line = r#"printf 'a\342\200\250b\302\205c\360\237\230\200d\377e"\\\\f\000g\r\nh\n\n'"#;
+    let line = r#"printf 'a\342\200\250b\302\205c\360\237\230\200d\377e"\\f\000g\r\nh\n\n'"#;
     let run = acme.runs(&sandbox, line).await;
     let id = run["id"].as_str().unwrap();
     let events = events_after(&acme, id, 0).await;
