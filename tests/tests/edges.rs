@@ -47,7 +47,7 @@ fn manifest(folder: &str) -> Table {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder).join("Cargo.toml");
     let text =
         fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    text.parse().unwrap()
+    text.parse().expect("manifests are TOML")
 }
 
 /// The names in a section and in the sections of single platforms.

@@ -44,10 +44,10 @@ fn root() -> PathBuf {
 fn files() -> Vec<PathBuf> {
     let (mut files, mut folders) = (Vec::new(), vec![root()]);
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let entry = entry.unwrap();
+        for entry in fs::read_dir(&folder).expect("the folder is readable") {
+            let entry = entry.expect("the folder is readable");
             let name = entry.file_name().to_string_lossy().into_owned();
-            let (path, kind) = (entry.path(), entry.file_type().unwrap());
+            let (path, kind) = (entry.path(), entry.file_type().expect("the entry is readable"));
             let hidden = name.starts_with('.') && name != ".ci";
             if kind.is_dir() && !hidden && !MADE.contains(&name.as_str()) {
                 folders.push(path);
@@ -65,7 +65,8 @@ fn files() -> Vec<PathBuf> {
 fn texts(wanted: impl Fn(&Path) -> bool) -> impl Iterator<Item = (String, String)> {
     let root = root();
     files().into_iter().filter(move |path| wanted(path)).filter_map(move |path| {
-        let name = path.strip_prefix(&root).unwrap().display().to_string();
+        let name =
+            path.strip_prefix(&root).expect("the file lies below the root").display().to_string();
         // What is not UTF-8 was not written by hand.
         Some((name, fs::read_to_string(&path).ok()?))
     })
