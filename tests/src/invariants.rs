@@ -113,7 +113,8 @@ fn wrong_sandboxes(sandboxes: &BTreeMap<Uuid, SandboxRow>, running: &[SandboxId]
     wrong
 }
 
-/// Each sandbox that was ever ready has one meter: from ready to its end, and not past its expiry.
+/// Each sandbox that was ever ready has one meter: from ready to its end, and no second past its
+/// expiry. One that came up after its expiry has a meter without a second.
 async fn wrong_meters(db: &Db, sandboxes: &BTreeMap<Uuid, SandboxRow>) -> Vec<String> {
     let meters: Vec<MeterRow> =
         rows(db, "select sandbox_id, opened_at, closed_at from meters order by opened_at").await;
@@ -129,7 +130,8 @@ async fn wrong_meters(db: &Db, sandboxes: &BTreeMap<Uuid, SandboxRow>) -> Vec<St
             if meter.closed_at.is_none() != open {
                 wrong.push(format!("a meter is open exactly while ready: {meter:?} {row:?}"));
             }
-            let late = meter.closed_at.is_some_and(|at| at > row.expires_at);
+            let last = row.expires_at.max(meter.opened_at);
+            let late = meter.closed_at.is_some_and(|at| at > last);
             if late || Some(meter.opened_at) != row.ready_at || meter.closed_at != row.ended_at {
                 wrong.push(format!("a meter runs from ready to the end: {meter:?} {row:?}"));
             }

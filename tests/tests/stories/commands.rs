@@ -15,8 +15,8 @@ stories![
     a_queued_command_can_be_canceled,
     a_command_that_is_over_cannot_be_canceled,
     a_run_ends_with_its_sandbox,
+    commands_that_come_with_a_kill_end_with_it,
     commands_run_beside_each_other,
-    a_very_long_output_is_cut_at_the_front_and_at_the_back,
     collecting_is_for_runs,
     a_client_can_ask_for_the_right_to_read_beforehand,
 ];
@@ -293,6 +293,31 @@ async fn a_run_ends_with_its_sandbox(database: Database) {
     world.close().await;
 }
 
+/// Whichever is first: a command is refused, or it is ended with its sandbox. None stays active.
+async fn commands_that_come_with_a_kill_end_with_it(database: Database) {
+    let world = World::on(database).await;
+    let acme = world.team("acme").await;
+    for _ in 0..4 {
+        let sandbox = acme.starts(json!({})).await;
+        let path = format!("/v1/sandboxes/{sandbox}/commands");
+        let body =
+            |n: usize| json!({ "command": "sleep infinity", "background": n.is_multiple_of(2) });
+        let commands = join_all((0..12).map(|n| acme.post(&path, body(n))));
+        let (commands, _) = tokio::join!(commands, acme.kills(&sandbox));
+        for command in commands {
+            match command.status {
+                410 => drop(command.refused(410, "sandbox_destroyed")),
+                200 => assert_eq!(command.json()["command"]["status"], "killed", "{command}"),
+                _ => {
+                    let id = command.is(202)["command"]["id"].take();
+                    acme.sees_command(id.as_str().unwrap(), "killed").await;
+                }
+            }
+        }
+    }
+    world.close().await;
+}
+
 async fn commands_run_beside_each_other(database: Database) {
     let world = World::on(database).await;
     let acme = world.team("acme").await;
@@ -306,39 +331,6 @@ async fn commands_run_beside_each_other(database: Database) {
     assert_eq!(acme.command(&server).await["status"], "running");
     let files = acme.get(&format!("/v1/sandboxes/{sandbox}/files")).await.is(200);
     assert_eq!(files["data"].as_array().unwrap().len(), 16);
-    world.close().await;
-}
-
-/// 20 MiB: the record keeps the first MiB, the log the last 16.
-async fn a_very_long_output_is_cut_at_the_front_and_at_the_back(database: Database) {
-    const MIB: usize = 1 << 20;
-    let world = World::on(database).await;
-    let acme = world.team("acme").await;
-    let sandbox = acme.starts(json!({})).await;
-    let line = format!("echo first; yes {}; echo last; echo err >&2", 10 * MIB);
-    let run = acme.runs(&sandbox, &line).await;
-    let stdout = run["stdout"].as_str().unwrap();
-    assert_eq!((run["status"].as_str(), stdout.len()), (Some("exited"), MIB));
-    assert!(stdout.starts_with("first\ny\ny\n"));
-    assert_eq!(run["stdoutTruncated"], true);
-    assert_eq!((&run["stderr"], run.get("stderrTruncated")), (&json!("err\n"), None));
-
-    let id = run["id"].as_str().unwrap();
-    let logs = format!("/v1/commands/{id}/logs");
-    let page = acme.get(&logs).await.is(200);
-    let first = page["data"][0]["seq"].as_u64().unwrap();
-    assert!(first > 1, "the oldest gave way");
-    // Reading from the start gives what there is; resuming at what gave way is told so.
-    let resumed = acme.get(&format!("{logs}?afterSeq={}", first - 2)).await;
-    resumed.refused(409, "stream_gap");
-    let stream = acme.get(&format!("/v1/commands/{id}/stream?afterSeq=1")).await;
-    stream.refused(409, "stream_gap");
-    acme.get(&format!("{logs}?afterSeq={}", first - 1)).await.is(200);
-
-    let link = acme.post_nothing(&format!("{logs}/download-url")).await.is(200);
-    let text = world.nobody().get(link["url"].as_str().unwrap()).await.text();
-    assert!(text.len() <= 16 * MIB && text.len() > 15 * MIB, "{}", text.len());
-    assert!(text.ends_with("y\nlast\nerr\n"));
     world.close().await;
 }
 

@@ -14,6 +14,8 @@ stories![
     a_removal_that_fails_is_repeated,
     a_crashed_sandbox_has_failed_at_the_last_instant_it_was_seen,
     a_crash_is_not_seen_later_than_the_expiry,
+    a_crashed_sandbox_that_is_killed_was_dead_before,
+    a_host_that_is_not_fit_makes_the_server_unready,
     a_broken_connection_is_made_again,
     what_no_row_wants_is_removed,
 ];
@@ -173,19 +175,47 @@ async fn a_crashed_sandbox_has_failed_at_the_last_instant_it_was_seen(database: 
     world.close().await;
 }
 
+/// Seen at 50 s and dead after that. Both the loss and the expiry are there to be noticed later; the
+/// seconds after its death are nobody's, whichever is noticed first.
 async fn a_crash_is_not_seen_later_than_the_expiry(database: Database) {
     let world = World::on(database).await;
     let acme = world.team("acme").await;
-    world.tolerates_warning("a sandbox stopped by itself");
+    world.expects_warning("a sandbox stopped by itself");
     let sandbox = acme.starts(json!({ "ttlMs": 60_000 })).await;
     world.advance("50s").await;
     assert!(world.driver.crash(sandbox.parse().unwrap()));
-    // Both the loss and the expiry are there to be noticed; whichever is first, no second beyond
-    // the expiry is billed.
     world.advance("1h").await;
-    let ended = acme.sandbox(&sandbox).await;
-    assert!(matches!(ended["status"].as_str(), Some("failed" | "destroyed")), "{ended}");
-    assert!(matches!(acme.used().await, 50 | 60));
+    assert_eq!(acme.sandbox(&sandbox).await["status"], "failed");
+    assert_eq!(acme.used().await, 50);
+    world.close().await;
+}
+
+async fn a_crashed_sandbox_that_is_killed_was_dead_before(database: Database) {
+    let world = World::on(database).await;
+    let acme = world.team("acme").await;
+    world.expects_warning("a sandbox stopped by itself");
+    let sandbox = acme.starts(json!({})).await;
+    world.advance("40s").await;
+    assert!(world.driver.crash(sandbox.parse().unwrap()));
+    world.moves("20s");
+    assert_eq!(acme.kills(&sandbox).await["status"], "failed");
+    assert_eq!(acme.used().await, 40);
+    world.close().await;
+}
+
+async fn a_host_that_is_not_fit_makes_the_server_unready(database: Database) {
+    let world = World::on(database).await;
+    world.expects_warning("not ready");
+    world.tolerates_warning("code=\"unavailable\"");
+    world.driver.fail_next(Verb::Check, ErrorKind::Unsupported);
+    let error = world.nobody().get("/readyz").await.refused(503, "unavailable");
+    let failed = json!({
+        "name": "driver",
+        "ok": false,
+        "detail": "not usable; the server's log says why",
+    });
+    assert_eq!(error["details"]["checks"][1], failed, "{error}");
+    world.nobody().get("/healthz").await.is(200);
     world.close().await;
 }
 

@@ -1,8 +1,9 @@
 //! Idempotency keys, row by row of the contract's table: the operation runs once, and a retry gets
 //! the same answer byte for byte.
 
+use futures_util::future::join_all;
 use reqwest::Method;
-use tests::{Database, World, json, stories};
+use tests::{Answer, Database, World, json, stories};
 
 stories![
     a_retried_create_is_answered_the_same,
@@ -14,6 +15,7 @@ stories![
     a_key_is_new_again_after_a_day,
     a_run_in_flight_is_in_progress,
     many_at_once_do_it_once,
+    many_at_two_servers_do_it_once,
     every_mutation_that_takes_a_key_replays,
     what_was_refused_can_be_tried_again,
     a_background_start_is_replayed_as_it_was,
@@ -85,7 +87,7 @@ async fn a_key_counts_for_its_route_and_credential_alone(database: Database) {
     let world = World::on(database).await;
     let acme = world.team("acme").await;
     let second = acme.key("all").await;
-    let id = |answer: tests::Answer| answer.is(201)["sandbox"]["id"].as_str().unwrap().to_owned();
+    let id = |answer: Answer| answer.is(201)["sandbox"]["id"].as_str().unwrap().to_owned();
     let one = id(acme.idempotent("k").post("/v1/sandboxes", json!({})).await);
     let two = id(second.idempotent("k").post("/v1/sandboxes", json!({})).await);
     assert_ne!(one, two, "another API key is another operation");
@@ -166,12 +168,41 @@ async fn many_at_once_do_it_once(database: Database) {
     let acme = world.team("acme").await;
     let once = acme.idempotent("k");
     let asked = (0..16).map(|_| once.post("/v1/sandboxes", json!({})));
-    let answers = futures_util::future::join_all(asked).await;
+    let answers = join_all(asked).await;
     let made: Vec<_> = answers.into_iter().filter(|answer| answer.status == 201).collect();
     let first = once.post("/v1/sandboxes", json!({})).await;
     assert!(!made.is_empty());
     assert!(made.iter().all(|answer| answer.body == first.body));
     assert_eq!(acme.lists().await.len(), 1);
+    world.close().await;
+}
+
+/// On SQLite there is one server to a database.
+async fn many_at_two_servers_do_it_once(database: Database) {
+    let mut world = World::on(database).await;
+    if database == Database::Postgres {
+        let there = world.replica().await;
+        let acme = world.team("acme").await;
+        let sandbox = acme.starts(json!({})).await;
+        let path = format!("/v1/sandboxes/{sandbox}/commands");
+        for n in 0..4 {
+            let here = acme.idempotent(&format!("k{n}"));
+            let keys = [there(&here), here];
+            let body = json!({ "command": format!("echo x >> f{n}; cat f{n}") });
+            let runs = (0..8).map(|n| keys[n % 2].post(&path, body.clone()));
+            let creates = (0..8).map(|n| keys[n % 2].post("/v1/sandboxes", json!({})));
+            let (runs, creates) = tokio::join!(join_all(runs), join_all(creates));
+            for answers in [runs, creates] {
+                let done: Vec<_> = answers.iter().filter(|answer| answer.status < 300).collect();
+                assert!(!done.is_empty(), "one of them was first");
+                assert!(done.iter().all(|answer| answer.body == done[0].body));
+                let busy = |answer: &&Answer| answer.status == 409;
+                assert_eq!(answers.iter().filter(busy).count() + done.len(), 8);
+            }
+            assert_eq!(acme.runs(&sandbox, &format!("cat f{n}")).await["stdout"], "x\n");
+        }
+        assert_eq!(world.number("select count(*) from sandboxes").await, 1 + 4);
+    }
     world.close().await;
 }
 

@@ -13,6 +13,7 @@ stories![
     a_silent_stream_has_heartbeats,
     a_stream_ends_with_the_sandbox,
     two_readers_see_the_same,
+    a_very_long_output_is_cut_at_the_front_and_at_the_back,
     a_link_opens_the_whole_log_for_a_while,
     a_link_opens_nothing_else,
     logs_are_kept_for_a_time,
@@ -226,6 +227,39 @@ async fn two_readers_see_the_same(database: Database) {
     let (two, three) = tokio::join!(two.rest(), three.rest());
     assert_eq!(two.iter().map(Event::seq).collect::<Vec<_>>(), [1, 2, 3, 0]);
     assert_eq!(two, three);
+    world.close().await;
+}
+
+/// 20 MiB: the record keeps the first MiB, the log the last 16.
+async fn a_very_long_output_is_cut_at_the_front_and_at_the_back(database: Database) {
+    const MIB: usize = 1 << 20;
+    let world = World::on(database).await;
+    let acme = world.team("acme").await;
+    let sandbox = acme.starts(json!({})).await;
+    let line = format!("echo first; yes {}; echo last; echo err >&2", 10 * MIB);
+    let run = acme.runs(&sandbox, &line).await;
+    let stdout = run["stdout"].as_str().unwrap();
+    assert_eq!((run["status"].as_str(), stdout.len()), (Some("exited"), MIB));
+    assert!(stdout.starts_with("first\ny\ny\n"));
+    assert_eq!(run["stdoutTruncated"], true);
+    assert_eq!((&run["stderr"], run.get("stderrTruncated")), (&json!("err\n"), None));
+
+    let id = run["id"].as_str().unwrap();
+    let logs = format!("/v1/commands/{id}/logs");
+    let page = acme.get(&logs).await.is(200);
+    let first = page["data"][0]["seq"].as_u64().unwrap();
+    assert!(first > 1, "the oldest gave way");
+    // Reading from the start gives what there is; resuming at what gave way is told so.
+    let resumed = acme.get(&format!("{logs}?afterSeq={}", first - 2)).await;
+    resumed.refused(409, "stream_gap");
+    let stream = acme.get(&format!("/v1/commands/{id}/stream?afterSeq=1")).await;
+    stream.refused(409, "stream_gap");
+    acme.get(&format!("{logs}?afterSeq={}", first - 1)).await.is(200);
+
+    let link = acme.post_nothing(&format!("{logs}/download-url")).await.is(200);
+    let text = world.nobody().get(link["url"].as_str().unwrap()).await.text();
+    assert!(text.len() <= 16 * MIB && text.len() > 15 * MIB, "{}", text.len());
+    assert!(text.ends_with("y\nlast\nerr\n"));
     world.close().await;
 }
 
