@@ -145,11 +145,17 @@ pub mod entity {
         Command CommandId "cmd";
         /// A signing key of capability URLs.
         SigningKey SigningKeyId "sig";
+        /// Credit that was granted to an organization.
+        Grant GrantId "grt";
+        /// A balanced transaction of the ledger.
+        Transaction TransactionId "txn";
+        /// What an organization was billed for a period.
+        Statement StatementId "inv";
     }
 }
 pub use entity::{
-    ApiKeyId, CommandId, OrganizationId, ProjectId, SandboxId, SigningKeyId, TemplateId,
-    TemplateVersionId, UserId,
+    ApiKeyId, CommandId, GrantId, OrganizationId, ProjectId, SandboxId, SigningKeyId, StatementId,
+    TemplateId, TemplateVersionId, TransactionId, UserId,
 };
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod id;
 pub mod key;
 pub mod limits;
 pub mod metadata;
+pub mod metric;
 pub mod organization;
 pub mod path;
 pub mod sandbox;

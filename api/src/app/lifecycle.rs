@@ -49,9 +49,9 @@ pub async fn take(
     for effect in step.effects {
         match effect {
             Effect::OpenMeter => {
-                let pricing = billing::pricing::BUILT_IN;
-                let rate = pricing.base_multiplier_milli;
-                store::meters::open(tx, &next, change.at, rate, pricing.name).await?;
+                let pricing = billing::pricing::PricingVersion::built_in();
+                let rate = pricing.multiplier_milli(billing::pricing::BASE_SIZE);
+                store::meters::open(tx, &next, change.at, rate, &pricing.name).await?;
             }
             Effect::CloseMeter => store::meters::close(tx, next.id, change.at).await?,
             Effect::EndCommands => {

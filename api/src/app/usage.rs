@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use billing::pricing::BUILT_IN;
+use billing::{money, pricing::PricingVersion};
 use chrono::{DateTime, Datelike, Months, TimeZone, Utc};
 use domain::sandbox::Sandbox;
 use rust_decimal::Decimal;
@@ -62,13 +62,15 @@ pub async fn summary(app: &Arc<App>, caller: &Caller) -> Result<UsageSummary> {
     let used =
         store::usage(caller.reach()).compute_unit_seconds(db, period.0, period.1, now).await?;
     let live = store::sandboxes(whole).count_live(db, caller.org_id()).await?;
+    let pricing = PricingVersion::built_in();
+    let price = pricing.price(domain::metric::Metric::ComputeUnitSeconds, used * 1000);
     Ok(UsageSummary {
         period,
-        pricing_version: BUILT_IN.name.to_owned(),
-        compute_unit_seconds_per_credit: BUILT_IN.compute_unit_seconds_per_credit,
-        currency_per_credit: BUILT_IN.currency_per_credit,
+        compute_unit_seconds_per_credit: pricing.compute_unit_seconds_per_credit,
+        currency_per_credit: pricing.currency_per_credit(),
         compute_unit_seconds_used: used,
-        credits_used: BUILT_IN.credits(used),
+        credits_used: money::decimal(price.unwrap_or(i64::MAX)),
+        pricing_version: pricing.name,
         credits_remaining: None,
         active_sandboxes: Quota {
             current: live,
