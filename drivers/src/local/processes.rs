@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -134,14 +134,20 @@ fn stat(pid: i32) -> Option<Stat> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Reads `pid (name) state parent ... started ...`; the name may hold spaces and parentheses.
+/// Reads `pid (name) state parent ... threads ... started ...`; the name may hold spaces and parentheses.
 fn parse_stat(text: &str) -> Option<Stat> {
     let pid = text.split_once(' ')?.0.parse().ok()?;
     let mut fields = text.rsplit_once(") ")?.1.split(' ');
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
-    let started = fields.nth(17)?.parse().ok()?;
-    let is_dead = matches!(state, "Z" | "X" | "x");
+    let n_threads: u64 = fields.nth(15)?.parse().ok()?;
+    let started = fields.nth(1)?.parse().ok()?;
+    let is_dead = match state {
+        "X" | "x" => true,
+        // The main thread may end before the others, and looks the same as a whole process then.
+        "Z" => n_threads <= 1,
+        _ => false,
+    };
     Some(Stat { process: Process { pid, started }, parent, is_dead })
 }
 
@@ -153,13 +159,19 @@ fn uids(pid: i32) -> Vec<u32> {
 }
 
 fn runs(pid: i32, program: &str) -> bool {
-    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let mut before = &b"--"[..];
-    arguments.split(|byte| *byte == 0).any(|argument| {
-        let is_program = before == b"--" && argument == program.as_bytes();
-        before = argument;
-        is_program
-    })
+    let is_so = |path: PathBuf| {
+        let arguments = fs::read(path).unwrap_or_default();
+        let mut before = &b"--"[..];
+        arguments.split(|byte| *byte == 0).any(|argument| {
+            let is_program = before == b"--" && argument == program.as_bytes();
+            before = argument;
+            is_program
+        })
+    };
+    // A main thread that has ended shows no arguments, while the other threads still do.
+    let threads = || fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    is_so(format!("/proc/{pid}/cmdline").into())
+        || threads().any(|thread| is_so(thread.path().join("cmdline")))
 }
 
 #[cfg(test)]
@@ -169,13 +181,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_does_not_confuse_the_fields() {
-        let rest = "0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0";
-        let stat = parse_stat(&format!("12 (a) b (c)) S 1 {rest} 777 1 2")).unwrap();
-        assert_eq!(stat.process, Process { pid: 12, started: 777 });
-        assert_eq!((stat.parent, stat.is_dead), (1, false));
-        assert!(parse_stat(&format!("12 (a) Z 1 {rest} 777")).unwrap().is_dead);
+    fn a_process_lives_as_long_as_one_of_its_threads() {
+        let rest = "0 0 0 0 0 0 0 0 0 0 0 0 0 0 0";
+        for (name, state, n_threads, is_dead, why) in [
+            ("sleep", "S", 1, false, "a usual one"),
+            ("a) Z 1 (b", "R", 1, false, "the name is noise"),
+            ("main", "Z", 1, true, "nobody has waited for it"),
+            ("main", "Z", 2, false, "another thread goes on"),
+            ("main", "X", 2, true, "dead"),
+        ] {
+            let text = format!("12 ({name}) {state} 1 {rest} {n_threads} 0 777 1 2");
+            let stat = parse_stat(&text).unwrap();
+            assert_eq!(stat.process, Process { pid: 12, started: 777 }, "{why}");
+            assert_eq!((stat.parent, stat.is_dead), (1, is_dead), "{why}");
+        }
         assert!(parse_stat("12 (a) S").is_none());
+    }
+
+    /// A sandbox that lets its main threads end must not outlive its removal by that.
+    #[tokio::test]
+    async fn a_process_without_its_main_thread_is_found_and_killed() {
+        let program = format!("/opt/test-threads-{}", std::process::id());
+        // Only the calling thread ends by it.
+        let exit = if cfg!(target_arch = "x86_64") { 60 } else { 93 };
+        let script = format!("threads->create(sub {{ sleep 1000 }}); syscall({exit}, 0)");
+        let mut command = tokio::process::Command::new("perl");
+        command.args(["-Mthreads", "-e", &script, "--", &program]).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let stat_path = format!("/proc/{}/stat", child.id().unwrap());
+        while !fs::read_to_string(&stat_path).unwrap().contains(") Z ") {
+            tokio::task::yield_now().await;
+        }
+        let marks = move || Marks { program: program.clone(), ..Marks::default() };
+        kill_all(marks, Duration::from_secs(10)).await.unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(10), child.wait()).await;
+        assert!(!ended.expect("it was killed").unwrap().success());
     }
 
     #[tokio::test]

@@ -96,10 +96,17 @@ pub fn kill(pid: i32) {
     wait_until(|| is_dead(pid), "the process dies");
 }
 
+/// Whether no thread of a process is left: the main one may end before the others.
 pub fn is_dead(pid: i32) -> bool {
+    const N_THREADS: usize = 17;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    matches!(state, None | Some('Z' | 'X'))
+    let fields: Vec<_> =
+        stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
+    match fields.first() {
+        None | Some(&"X") => true,
+        Some(&"Z") => matches!(fields.get(N_THREADS), None | Some(&("0" | "1"))),
+        Some(_) => false,
+    }
 }
 
 /// Waits for something that no event tells.
