@@ -131,7 +131,9 @@ fn pids() -> io::Result<Vec<i32>> {
 }
 
 fn stat(pid: i32) -> Option<Stat> {
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    // Not always text: the name in it may be anything.
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    parse_stat(&String::from_utf8_lossy(&stat))
 }
 
 /// Reads `pid (name) state parent ... threads ... started ...`; the name may hold spaces and parentheses.
@@ -153,7 +155,8 @@ fn parse_stat(text: &str) -> Option<Stat> {
 
 /// The real, effective, saved and file system user id.
 fn uids(pid: i32) -> Vec<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
     line.split_whitespace().filter_map(|uid| uid.parse().ok()).collect()
 }
@@ -176,7 +179,7 @@ fn runs(pid: i32, program: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Stdio;
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt, process::Stdio};
 
     use super::*;
 
@@ -232,6 +235,19 @@ mod tests {
         kill_all(marks, Duration::from_secs(10)).await.unwrap();
         assert!(!marked.wait().await.unwrap().success());
         assert!(other.try_wait().unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_process_may_call_itself_what_it_likes() {
+        let directory = tempfile::tempdir().unwrap();
+        let sleep = directory.path().join(OsStr::from_bytes(b"\xff"));
+        fs::copy("/bin/sleep", &sleep).unwrap();
+        let mut child =
+            tokio::process::Command::new(sleep).arg("1000").kill_on_drop(true).spawn().unwrap();
+        let pid = i32::try_from(child.id().unwrap()).unwrap();
+        assert!(Process::now(pid).is_some());
+        assert!(uids(pid).contains(&rustix::process::geteuid().as_raw()));
+        child.kill().await.unwrap();
     }
 
     #[test]
