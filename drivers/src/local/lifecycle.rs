@@ -180,7 +180,12 @@ impl Sandbox {
         // What is on record may be of a server in another group, and the record may be lost.
         let on_record = record.as_ref().map_or(&[][..], |record| &record.groups);
         let groups = Groups::planned(&self.id.to_string()).and(on_record);
-        processes::kill_all(self.marks(record.as_ref(), uid, &groups), KILL_DEADLINE).await?;
+        let members = {
+            let groups = groups.clone();
+            move || groups.pids()
+        };
+        let marks = self.marks(record.as_ref(), uid);
+        processes::kill_all(marks, members, KILL_DEADLINE).await?;
         groups.remove(KILL_DEADLINE).await?;
         if let (Some(uids), Some(uid)) = (&uids, uid) {
             uids.release(uid)?;
@@ -188,23 +193,9 @@ impl Sandbox {
         self.directory.delete()
     }
 
-    fn marks(
-        &self,
-        record: Option<&Record>,
-        uid: Option<u32>,
-        groups: &Groups,
-    ) -> impl Fn() -> Marks + Send + 'static {
-        let known: Vec<_> =
-            record.into_iter().flat_map(|record| [record.launcher, record.agent]).collect();
-        let program = arguments::agent_inside(self.id);
-        let groups = groups.clone();
-        move || Marks {
-            known: known.iter().copied().flatten().collect(),
-            uid,
-            program: program.clone(),
-            // Looked up anew each time: a process may have been started meanwhile.
-            group: groups.pids(),
-        }
+    fn marks(&self, record: Option<&Record>, uid: Option<u32>) -> Marks {
+        let known = record.into_iter().flat_map(|record| [record.launcher, record.agent]);
+        Marks { known: known.flatten().collect(), uid, program: arguments::agent_inside(self.id) }
     }
 
     async fn lock(&self) -> Result<Lock> {

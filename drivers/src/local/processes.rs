@@ -64,7 +64,7 @@ impl Process {
 }
 
 /// How to recognize the processes of one sandbox from outside.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Marks {
     /// Processes that are known, and their children.
     pub known: Vec<Process>,
@@ -73,13 +73,13 @@ pub(super) struct Marks {
     /// The program inside that no other sandbox has, as its first argument or that of the launcher
     /// after `--`. Unlike its environment, everybody may look at a process's arguments.
     pub program: String,
-    /// Ids that a control group holds.
-    pub group: Vec<i32>,
 }
 
-/// Ends every process that has one of the marks, until none is left.
+/// Ends every process that has one of the marks or is one of the members, which are the ids that the
+/// control groups of the sandbox hold at the time, until none is left.
 pub(super) async fn kill_all(
-    marks: impl Fn() -> Marks + Send + 'static,
+    marks: Marks,
+    members: impl Fn() -> Vec<i32> + Send + 'static,
     deadline: Duration,
 ) -> Result<()> {
     let deadline = Instant::now() + deadline;
@@ -88,7 +88,7 @@ pub(super) async fn kill_all(
         // before it is looked at itself. None of those that are looked for does so twice in a row.
         let mut n_looks_in_vain = 0;
         while n_looks_in_vain < 2 {
-            let found = find(&marks()).doing("look at", Path::new("/proc"))?;
+            let found = find(&marks, &members).doing("look at", Path::new("/proc"))?;
             n_looks_in_vain = if found.is_empty() { n_looks_in_vain + 1 } else { 0 };
             found.into_iter().try_for_each(|process| process.kill(deadline))?;
         }
@@ -102,7 +102,10 @@ pub(super) fn uids_in_use() -> io::Result<BTreeSet<u32>> {
     Ok(pids()?.into_iter().flat_map(uids).collect())
 }
 
-fn find(marks: &Marks) -> io::Result<Vec<Process>> {
+/// The processes that look like those of a sandbox. Each was read before what it was recognized by,
+/// and `Process::kill` reads it once more: if it is the same then, it was the same in between.
+fn find(marks: &Marks, members: &impl Fn() -> Vec<i32>) -> io::Result<Vec<Process>> {
+    let grouped = grouped(members);
     let mut found = Vec::new();
     for pid in pids()? {
         // A process may end while it is looked at; then it is none of ours any more.
@@ -112,7 +115,7 @@ fn find(marks: &Marks) -> io::Result<Vec<Process>> {
             .iter()
             .any(|known| *known == stat.process || (known.pid == stat.parent && known.is_alive()));
         if known
-            || marks.group.contains(&pid)
+            || grouped.contains(&stat.process)
             || marks.uid.is_some_and(|uid| uids(pid).contains(&uid))
             || runs(pid, &marks.program)
         {
@@ -120,6 +123,14 @@ fn find(marks: &Marks) -> io::Result<Vec<Process>> {
         }
     }
     Ok(found)
+}
+
+/// The processes in a group. An id in it may be another process's by the time it is looked at; only
+/// what the group still holds after that was in it.
+fn grouped(members: &impl Fn() -> Vec<i32>) -> BTreeSet<Process> {
+    let looked_at: Vec<_> = members().into_iter().filter_map(Process::now).collect();
+    let still: BTreeSet<_> = members().into_iter().collect();
+    looked_at.into_iter().filter(|process| still.contains(&process.pid)).collect()
 }
 
 fn pids() -> io::Result<Vec<i32>> {
@@ -179,9 +190,18 @@ fn runs(pid: i32, program: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{ffi::OsStr, os::unix::ffi::OsStrExt, process::Stdio};
+    use std::{
+        ffi::OsStr,
+        os::unix::ffi::OsStrExt,
+        process::Stdio,
+        sync::atomic::{AtomicU32, Ordering},
+    };
 
     use super::*;
+
+    fn marks(program: String) -> Marks {
+        Marks { known: Vec::new(), uid: None, program }
+    }
 
     #[test]
     fn a_process_lives_as_long_as_one_of_its_threads() {
@@ -215,8 +235,7 @@ mod tests {
         while !fs::read_to_string(&stat_path).unwrap().contains(") Z ") {
             tokio::task::yield_now().await;
         }
-        let marks = move || Marks { program: program.clone(), ..Marks::default() };
-        kill_all(marks, Duration::from_secs(10)).await.unwrap();
+        kill_all(marks(program), Vec::new, Duration::from_secs(10)).await.unwrap();
         let ended = tokio::time::timeout(Duration::from_secs(10), child.wait()).await;
         assert!(!ended.expect("it was killed").unwrap().success());
     }
@@ -231,8 +250,7 @@ mod tests {
             command.kill_on_drop(true).spawn().unwrap()
         };
         let (mut marked, mut other) = (spawn(["sh", "--", &program]), spawn(["sh", "-", &program]));
-        let marks = move || Marks { program: program.clone(), ..Marks::default() };
-        kill_all(marks, Duration::from_secs(10)).await.unwrap();
+        kill_all(marks(program), Vec::new, Duration::from_secs(10)).await.unwrap();
         assert!(!marked.wait().await.unwrap().success());
         assert!(other.try_wait().unwrap().is_none());
     }
@@ -248,6 +266,27 @@ mod tests {
         assert!(Process::now(pid).is_some());
         assert!(uids(pid).contains(&rustix::process::geteuid().as_raw()));
         child.kill().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_id_that_leaves_the_group_is_not_killed() {
+        let spawn = || {
+            let mut command = tokio::process::Command::new("sleep");
+            command.arg("1000").kill_on_drop(true).spawn().unwrap()
+        };
+        let (mut member, mut bystander) = (spawn(), spawn());
+        let id = |child: &tokio::process::Child| i32::try_from(child.id().unwrap()).unwrap();
+        let (member_id, bystander_id) = (id(&member), id(&bystander));
+        // As if a second member had died after the first look, and its id were the bystander's now.
+        let n_looks = AtomicU32::new(0);
+        let members = move || match n_looks.fetch_add(1, Ordering::Relaxed) {
+            0 => vec![member_id, bystander_id],
+            _ => vec![member_id],
+        };
+        let program = format!("/opt/test-group-{}", std::process::id());
+        kill_all(marks(program), members, Duration::from_secs(10)).await.unwrap();
+        assert!(!member.wait().await.unwrap().success());
+        assert!(bystander.try_wait().unwrap().is_none());
     }
 
     #[test]
