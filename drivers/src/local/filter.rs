@@ -1,6 +1,6 @@
 //! System calls that lead around namespaces: keys belong to the session that the server was started
-//! in, and some sockets reach the hypervisor or the kernel whatever the network namespace. Builds a
-//! seccomp filter that makes them look as if the kernel did not have them; leaves the rest alone.
+//! in, the log is the whole kernel's, and some sockets reach the hypervisor or the kernel whatever the
+//! network namespace. Builds a seccomp filter that makes them look as if the kernel did not have them; leaves the rest alone.
 
 use std::{
     fs,
@@ -33,22 +33,25 @@ struct Calls {
     /// Numbers from here on are a second set of the same calls.
     second_set: Option<u32>,
     socket: u32,
+    socketpair: u32,
     /// `add_key`, `request_key`, `keyctl`, `bpf`, `perf_event_open`, `userfaultfd`,
-    /// `open_by_handle_at` and the three of `io_uring`, which would open sockets unseen.
-    refused: [u32; 10],
+    /// `open_by_handle_at`, `syslog` and the three of `io_uring`, which would open sockets unseen.
+    refused: [u32; 11],
 }
 
 const X86_64: Calls = Calls {
     architecture: 0xc000_003e,
     second_set: Some(0x4000_0000),
     socket: 41,
-    refused: [248, 249, 250, 321, 298, 323, 304, 425, 426, 427],
+    socketpair: 53,
+    refused: [248, 249, 250, 321, 298, 323, 304, 103, 425, 426, 427],
 };
 const AARCH64: Calls = Calls {
     architecture: 0xc000_00b7,
     second_set: None,
     socket: 198,
-    refused: [217, 218, 219, 280, 241, 282, 265, 425, 426, 427],
+    socketpair: 199,
+    refused: [217, 218, 219, 280, 241, 282, 265, 116, 425, 426, 427],
 };
 
 /// Writes the filter where everybody can read it; `None` on an architecture without one.
@@ -75,7 +78,7 @@ fn program(calls: &Calls) -> Vec<u8> {
     let mut program = Program::default();
     program.add(LOAD, ARCHITECTURE);
     // Programs of another architecture would have other numbers for the same calls.
-    program.skip_next_if(JUMP_IF_EQUAL, calls.architecture);
+    program.skip_if(1, JUMP_IF_EQUAL, calls.architecture);
     program.add(RETURN, NO_SUCH_CALL);
     program.add(LOAD, NUMBER);
     if let Some(first) = calls.second_set {
@@ -86,7 +89,8 @@ fn program(calls: &Calls) -> Vec<u8> {
         program.do_next_if(JUMP_IF_EQUAL, number);
         program.add(RETURN, NO_SUCH_CALL);
     }
-    program.skip_next_if(JUMP_IF_EQUAL, calls.socket);
+    program.skip_if(2, JUMP_IF_EQUAL, calls.socket);
+    program.skip_if(1, JUMP_IF_EQUAL, calls.socketpair);
     program.add(RETURN, ALLOW);
     program.add(LOAD, FIRST_ARGUMENT);
     for family in FAMILIES {
@@ -110,8 +114,8 @@ impl Program {
         self.jump(condition, [0, 1], value);
     }
 
-    fn skip_next_if(&mut self, condition: u16, value: u32) {
-        self.jump(condition, [1, 0], value);
+    fn skip_if(&mut self, n_skipped: u8, condition: u16, value: u32) {
+        self.jump(condition, [n_skipped, 0], value);
     }
 
     fn jump(&mut self, code: u16, jumps: [u8; 2], value: u32) {
@@ -165,7 +169,9 @@ mod tests {
                 (38, NO_SUCH_FAMILY),
                 (40, NO_SUCH_FAMILY),
             ] {
-                assert_eq!(native(calls.socket, family), wanted, "family {family}");
+                for call in [calls.socket, calls.socketpair] {
+                    assert_eq!(native(call, family), wanted, "call {call}, family {family}");
+                }
             }
             assert_eq!(answer(&calls, 0x4000_0003, 1, 0), NO_SUCH_CALL, "a 32-bit program");
         }
