@@ -3,6 +3,7 @@
 
 use std::{
     env, fs,
+    io::Write as _,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -135,4 +136,16 @@ pub fn agent() -> PathBuf {
         built.display()
     );
     built
+}
+
+/// The file that the script which runs all tests sums up, from what could not run here.
+pub const SKIPS: &str = "TEST_SKIPS_FILE";
+
+/// Says what did not run, to whoever reads the output and to the script that sums up.
+#[expect(clippy::print_stdout, reason = "a skip must be seen")]
+pub fn skipped(name: &str, reason: &str) {
+    println!("SKIPPED {name}: {reason}");
+    let Some(file) = env::var_os(SKIPS) else { return };
+    let mut file = fs::File::options().append(true).create(true).open(file).expect("the file");
+    file.write_all(format!("{name}\t{reason}\n").as_bytes()).expect("a line more");
 }
