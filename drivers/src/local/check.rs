@@ -68,13 +68,13 @@ fn unenforced(controller: Controller) -> Option<Limitation> {
     Some(Limitation { what: what.to_owned(), remedy: remedy.to_owned() })
 }
 
-/// Runs a sandbox that does nothing, as one of the users that sandboxes run as.
+/// Runs a sandbox that does nothing, as a user like those that sandboxes run as.
 async fn trial(config: &LocalConfig, host: &Host) -> Result<()> {
     let bwrap = host::find_program(&config.bwrap).map_err(|error| {
         let path = config.bwrap.display();
         Failure::unsupported(format!("there is no {path} ({error}); install bubblewrap"))
     })?;
-    let uid = config.uids().map(|_| config.first_uid);
+    let uid = config.uids().map(|uids| uids.trial());
     let agent = config.agent_for(uid)?;
     let filter = config.filter()?;
     // Standard input is as good a way in as any other.

@@ -45,7 +45,7 @@ pub struct LocalConfig {
     /// The first user id of the range that a server that is root gives to sandboxes, each its own.
     /// No process or file of the host may use ids of this range.
     pub first_uid: u32,
-    /// The length of that range, which bounds the number of sandboxes.
+    /// The length of that range, which bounds the number of sandboxes. One id is for trials.
     pub n_uids: u32,
 }
 

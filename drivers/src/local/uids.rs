@@ -17,6 +17,8 @@ use super::{
 use crate::driver::ErrorKind;
 
 const LOCK_DEADLINE: Duration = Duration::from_secs(10);
+/// How many ids at the beginning of the range are for trials.
+const N_TRIALS: usize = 1;
 
 /// A range of user ids that belongs to sandboxes.
 #[derive(Debug, Clone)]
@@ -29,6 +31,12 @@ pub(super) struct Uids {
 impl Uids {
     pub fn new(directory: PathBuf, first: u32, n_uids: u32) -> Self {
         Self { directory, first, n_uids }
+    }
+
+    /// The id of trials, which no sandbox gets: whoever clears up after a sandbox kills every process
+    /// with its id.
+    pub fn trial(&self) -> u32 {
+        self.first
     }
 
     /// Claims an id for the sandbox of this run directory; the same one when asked again.
@@ -51,7 +59,7 @@ impl Uids {
         // A claim whose sandbox is gone is stale, but a process may have outlived it.
         let in_use = processes::uids_in_use().doing("look at", Path::new("/proc"))?;
         let range = self.first..self.first.saturating_add(self.n_uids);
-        for uid in range.filter(|uid| !in_use.contains(uid)) {
+        for uid in range.skip(N_TRIALS).filter(|uid| !in_use.contains(uid)) {
             let path = self.path(uid);
             match fs::read_link(&path) {
                 Ok(holder) if holder.exists() => continue,
@@ -61,7 +69,7 @@ impl Uids {
             symlink(run_directory, &path).doing("claim", &path)?;
             return Ok(uid);
         }
-        let text = format!("all {} user ids for sandboxes are in use", self.n_uids);
+        let text = format!("all of the {} user ids for sandboxes are in use", self.n_uids);
         Err(Failure::new(ErrorKind::NoCapacity, text))
     }
 
@@ -114,7 +122,8 @@ mod tests {
             path
         };
         // Far above what anything on the host uses.
-        let uids = Uids::new(directory.path().join("uids"), 3_900_000_000, 2);
+        let uids = Uids::new(directory.path().join("uids"), 3_899_999_999, 3);
+        assert_eq!(uids.trial(), 3_899_999_999, "and nobody else's");
         let (a, b, c) = (holder("a"), holder("b"), holder("c"));
         assert_eq!(uids.claim(&a).await.unwrap(), 3_900_000_000);
         assert_eq!(uids.claim(&b).await.unwrap(), 3_900_000_001);

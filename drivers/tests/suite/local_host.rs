@@ -48,6 +48,14 @@ impl LocalHost {
         self.pid_on_record(id, "launcher")
     }
 
+    /// The user that a sandbox runs as, as the host numbers it.
+    pub fn uid_outside(&self, id: SandboxId) -> u32 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.agent_pid(id)));
+        let status = status.expect("the agent runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).expect("its ids");
+        line.split_whitespace().next().expect("an id").parse().expect("ids are numbers")
+    }
+
     /// The directories of the sandbox's control groups.
     pub fn groups(&self, id: SandboxId) -> Vec<PathBuf> {
         serde_json::from_value(self.record(id)["groups"].clone()).expect("groups are paths")

@@ -123,6 +123,34 @@ async fn the_state_directory_and_the_agent_may_be_deep_and_private() {
     sandbox.remove().await;
 }
 
+/// Clearing up after a sandbox kills every process with its user id, and a check may run at any time.
+#[tokio::test]
+async fn a_trial_does_not_share_a_user_with_any_sandbox() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut host = LocalHost::new();
+    // A range of its own, of which no other test takes the ids.
+    (host.config.first_uid, host.config.n_uids) = (2_100_100_000, 2);
+    let driver = Arc::new(host.driver());
+    let sandbox = Sandbox::with(driver.clone(), &spec()).await;
+    assert_eq!(host.uid_outside(sandbox.id), 2_100_100_001);
+    driver.check().await.unwrap();
+    let full = driver.ensure(new_id(), &spec()).await.unwrap_err();
+    assert_eq!(full.kind, ErrorKind::NoCapacity, "the other id is for trials: {full}");
+    // What is asked to isolate tells as whom.
+    let (bwrap, told) = (host.directory.path().join("bwrap"), host.directory.path().join("told"));
+    fs::write(&bwrap, format!("#!/bin/sh\nid -u > {}\n", told.display())).unwrap();
+    fs::write(&told, "").unwrap();
+    for (path, mode) in [(host.directory.path(), 0o755), (&bwrap, 0o755), (&told, 0o666)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let driver = Local::new(LocalConfig { bwrap, ..host.config.clone() });
+    driver.check().await.unwrap();
+    assert_eq!(fs::read_to_string(told).unwrap(), "2100100000\n");
+    sandbox.remove().await;
+}
+
 /// Root runs all tests of the local driver once more as somebody else. For anybody else they are what
 /// ran already.
 #[test]

@@ -9,7 +9,6 @@ use std::{
     sync::Arc,
 };
 
-use domain::id::SandboxId;
 use drivers::{
     contract::{sandbox::Sandbox, spec},
     guest::OutputStream,
@@ -160,19 +159,12 @@ async fn every_sandbox_has_namespaces_of_its_own() {
     other.remove().await;
 }
 
-/// The user that a sandbox runs as, as the host numbers it.
-fn uid_outside(host: &LocalHost, id: SandboxId) -> u32 {
-    let status = fs::read_to_string(format!("/proc/{}/status", host.agent_pid(id))).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
-}
-
 #[tokio::test]
 async fn a_sandbox_has_no_power_over_the_host() {
     let host = LocalHost::new();
     let (one, other) = (sandbox(&host).await, sandbox(&host).await);
     let own = rustix::process::geteuid();
-    let (first, second) = (uid_outside(&host, one.id), uid_outside(&host, other.id));
+    let (first, second) = (host.uid_outside(one.id), host.uid_outside(other.id));
     if own.is_root() {
         let range = host.config.first_uid..host.config.first_uid + host.config.n_uids;
         assert!(first != second && range.contains(&first) && range.contains(&second));
