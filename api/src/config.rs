@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use domain::limits::{Limits, Plan};
+use drivers::local::LocalConfig;
 use figment::{
     Figment,
     providers::{Env, Format, Serialized, Toml},
@@ -97,7 +98,7 @@ impl Default for Config {
             driver: DriverName::Local,
             guest_agent: None,
             bwrap: PathBuf::from("bwrap"),
-            sandbox_uid_base: 231_072,
+            sandbox_uid_base: LocalConfig::FIRST_UID,
             host: host_name(),
             sandbox_cpu_milli: 1000,
             sandbox_memory_mib: 2048,

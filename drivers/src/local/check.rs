@@ -11,7 +11,8 @@ use super::{
     failure::{Doing, Failure, Result},
     groups::{self, Controller},
     host::{self, Host},
-    launcher, record,
+    launcher, overlap, record,
+    uids::Uids,
 };
 use crate::spec::Limitation;
 
@@ -35,12 +36,7 @@ pub(super) async fn check(config: &LocalConfig) -> Result<Vec<Limitation>> {
             });
         }
     }
-    if config.uids().is_none() {
-        limitations.push(Limitation {
-            what: "All sandboxes run as the server's own user.".to_owned(),
-            remedy: "Run the server as root; then each sandbox gets a user of its own.".to_owned(),
-        });
-    }
+    limitations.extend(shared_users(config.uids()));
     if config.filter()?.is_none() {
         limitations.push(Limitation {
             what: "Sandboxes can use the keys of the server's session.".to_owned(),
@@ -52,6 +48,28 @@ pub(super) async fn check(config: &LocalConfig) -> Result<Vec<Limitation>> {
         remedy: "Use the cloud_hypervisor driver for code that is not trusted.".to_owned(),
     });
     Ok(limitations)
+}
+
+/// With whom sandboxes share their users.
+fn shared_users(uids: Option<Uids>) -> Option<Limitation> {
+    let Some(range) = uids.map(|uids| uids.range()) else {
+        return Some(Limitation {
+            what: "All sandboxes run as the server's own user.".to_owned(),
+            remedy: "Run the server as root; then each sandbox gets a user of its own.".to_owned(),
+        });
+    };
+    let others = overlap::others(&range);
+    let (ids, n_ids) = (overlap::shown(&range), range.len());
+    (!others.is_empty()).then(|| Limitation {
+        what: format!(
+            "The user ids of sandboxes, {ids}, are also somebody else's, whose processes are killed \
+             with a sandbox of the same id: {}.",
+            others.join(", ")
+        ),
+        remedy: format!(
+            "Set sandbox_uid_base to the first of {n_ids} ids in a row that nobody on this host has."
+        ),
+    })
 }
 
 fn unenforced(controller: Controller) -> Option<Limitation> {

@@ -11,6 +11,7 @@ mod host;
 mod launcher;
 mod lifecycle;
 mod lock;
+mod overlap;
 mod processes;
 mod record;
 mod uids;
@@ -50,6 +51,11 @@ pub struct LocalConfig {
 }
 
 impl LocalConfig {
+    /// The usual `first_uid`. Below are the accounts and the subordinate ids of `login.defs` (up to
+    /// 600100000), systemd's containers (up to 1879048191) and what SSSD makes of Active Directory (up
+    /// to 2000200000); above are systemd's foreign ids (from 2147352576).
+    pub const FIRST_UID: u32 = 2_100_000_000;
+
     /// The usual configuration for a state directory and an agent.
     #[must_use]
     pub fn new(state_dir: impl Into<PathBuf>, agent: impl Into<PathBuf>) -> Self {
@@ -57,7 +63,7 @@ impl LocalConfig {
             state_dir: state_dir.into(),
             agent: agent.into(),
             bwrap: "bwrap".into(),
-            first_uid: 231_072,
+            first_uid: Self::FIRST_UID,
             n_uids: 4_096,
         }
     }

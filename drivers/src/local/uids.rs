@@ -4,6 +4,7 @@
 
 use std::{
     fs, io,
+    ops::Range,
     os::unix::fs::{DirBuilderExt, symlink},
     path::{Path, PathBuf},
     time::Duration,
@@ -33,6 +34,10 @@ impl Uids {
         Self { directory, first, n_uids }
     }
 
+    pub fn range(&self) -> Range<u32> {
+        self.first..self.first.saturating_add(self.n_uids)
+    }
+
     /// The id of trials, which no sandbox gets: whoever clears up after a sandbox kills every process
     /// with its id.
     pub fn trial(&self) -> u32 {
@@ -58,8 +63,7 @@ impl Uids {
         }
         // A claim whose sandbox is gone is stale, but a process may have outlived it.
         let in_use = processes::uids_in_use().doing("look at", Path::new("/proc"))?;
-        let range = self.first..self.first.saturating_add(self.n_uids);
-        for uid in range.skip(N_TRIALS).filter(|uid| !in_use.contains(uid)) {
+        for uid in self.range().skip(N_TRIALS).filter(|uid| !in_use.contains(uid)) {
             let path = self.path(uid);
             match fs::read_link(&path) {
                 Ok(holder) if holder.exists() => continue,

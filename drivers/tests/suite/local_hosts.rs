@@ -123,6 +123,24 @@ async fn the_state_directory_and_the_agent_may_be_deep_and_private() {
     sandbox.remove().await;
 }
 
+#[tokio::test]
+async fn a_range_of_user_ids_that_somebody_else_has_is_reported() {
+    let mut host = LocalHost::new();
+    for (first, is_shared) in [(host.config.first_uid, false), (65_000, true)] {
+        host.config.first_uid = first;
+        let limitations = host.driver().check().await.unwrap();
+        let said = limitations.iter().find(|one| one.what.contains("somebody else's"));
+        // An ordinary user gives away no ids at all.
+        let wanted = is_shared && rustix::process::geteuid().is_root();
+        assert_eq!(said.is_some(), wanted, "{first}");
+        if let Some(said) = said {
+            assert!(said.what.contains("65000 to 69095"), "{said:?}");
+            assert!(said.what.contains("/etc/passwd gives 65534 to"), "{said:?}");
+            assert!(said.remedy.contains("sandbox_uid_base"), "{said:?}");
+        }
+    }
+}
+
 /// Clearing up after a sandbox kills every process with its user id, and a check may run at any time.
 #[tokio::test]
 async fn a_trial_does_not_share_a_user_with_any_sandbox() {
