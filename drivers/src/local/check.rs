@@ -9,7 +9,7 @@ use super::{
     LocalConfig,
     arguments::{self, Descriptor},
     failure::{Doing, Failure, Result},
-    groups::{self, Controller},
+    groups::{Controller, Promise},
     host::{self, Host},
     launcher, overlap, record,
     uids::Uids,
@@ -18,11 +18,11 @@ use crate::spec::Limitation;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
-pub(super) async fn check(config: &LocalConfig) -> Result<Vec<Limitation>> {
+pub(super) async fn check(config: &LocalConfig, promise: &Promise) -> Result<Vec<Limitation>> {
     record::private_directory(&config.state_dir)?;
     let host = Host::look();
     trial(config, &host).await?;
-    let enforced = groups::enforceable();
+    let enforced = promise.renew();
     let mut limitations: Vec<_> = Controller::ALL
         .into_iter()
         .filter(|controller| !enforced.contains(controller))

@@ -15,7 +15,7 @@ use super::{
     LocalConfig, agent, arguments,
     failure::{Doing, Failure, Result},
     filter,
-    groups::Groups,
+    groups::{Groups, Promise},
     host::{self, Host},
     launcher::{self, Launch, Launcher},
     lock::Lock,
@@ -57,7 +57,7 @@ impl Sandbox {
     }
 
     /// Makes it, unless it runs already.
-    pub async fn ensure(&self, spec: &Spec) -> Result<DateTime<Utc>> {
+    pub async fn ensure(&self, spec: &Spec, promise: &Promise) -> Result<DateTime<Utc>> {
         let host = Host::look();
         host.supports(&spec.template)?;
         let lock = self.lock().await?;
@@ -65,7 +65,7 @@ impl Sandbox {
             return Ok(started_at);
         }
         self.clear().await?;
-        let made = match timeout(START_DEADLINE, self.make(&host, spec)).await {
+        let made = match timeout(START_DEADLINE, self.make(&host, spec, promise)).await {
             Ok(made) => made,
             Err(_) => Err(Failure::timed_out(format!(
                 "the agent did not answer within {} s",
@@ -108,7 +108,7 @@ impl Sandbox {
         }
     }
 
-    async fn make(&self, host: &Host, spec: &Spec) -> Result<DateTime<Utc>> {
+    async fn make(&self, host: &Host, spec: &Spec, promise: &Promise) -> Result<DateTime<Utc>> {
         let bwrap = host::find_program(&self.config.bwrap).map_err(|error| {
             let path = self.config.bwrap.display();
             Failure::unsupported(format!("there is no {path} ({error}); install bubblewrap"))
@@ -127,7 +127,7 @@ impl Sandbox {
             groups: Groups::planned(&self.id.to_string()).directories,
         };
         self.directory.write(&record)?;
-        let groups = Groups::make(&self.id.to_string(), &spec.limits)?;
+        let groups = Groups::make(&self.id.to_string(), &spec.limits, promise)?;
         let mut launcher = Launcher::start(Launch {
             bwrap,
             arguments: arguments::sandbox(

@@ -26,6 +26,7 @@ use domain::id::SandboxId;
 
 use self::{
     failure::{Failure, Result},
+    groups::Promise,
     lifecycle::Sandbox,
     record::RunDirectory,
 };
@@ -73,6 +74,7 @@ impl LocalConfig {
 #[derive(Debug, Clone)]
 pub struct Local {
     config: LocalConfig,
+    promise: Promise,
 }
 
 impl Local {
@@ -81,7 +83,7 @@ impl Local {
     pub fn new(mut config: LocalConfig) -> Self {
         // Claims of user ids name directories, which must mean the same to every server.
         config.state_dir = absolute(&config.state_dir);
-        Self { config }
+        Self { config, promise: Promise::default() }
     }
 
     /// Runs a verb to its end even if the caller goes away, so that nothing is left half done.
@@ -116,8 +118,8 @@ impl Driver for Local {
 
     #[tracing::instrument(skip_all)]
     async fn check(&self) -> std::result::Result<Vec<Limitation>, DriverError> {
-        let config = self.config.clone();
-        self.run(Verb::Check, async move { check::check(&config).await }).await
+        let (config, promise) = (self.config.clone(), self.promise.clone());
+        self.run(Verb::Check, async move { check::check(&config, &promise).await }).await
     }
 
     #[tracing::instrument(skip_all, fields(sandbox = %id))]
@@ -127,7 +129,9 @@ impl Driver for Local {
         spec: &Spec,
     ) -> std::result::Result<Observed, DriverError> {
         let (sandbox, spec) = (Sandbox::new(&self.config, id), spec.clone());
-        let started_at = self.run(Verb::Ensure, async move { sandbox.ensure(&spec).await }).await?;
+        let promise = self.promise.clone();
+        let ensuring = async move { sandbox.ensure(&spec, &promise).await };
+        let started_at = self.run(Verb::Ensure, ensuring).await?;
         Ok(Observed { id, started_at })
     }
 

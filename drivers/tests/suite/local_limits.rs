@@ -1,10 +1,10 @@
 //! What a sandbox of the local driver may use at most, shown by commands that take all they can get.
 
-use std::{collections::BTreeSet, fs, sync::Arc};
+use std::{collections::BTreeSet, env, fs, process::Command, sync::Arc};
 
 use drivers::{
     Driver as _, Limits, Spec,
-    contract::{sandbox::Sandbox, spec},
+    contract::{new_id, sandbox::Sandbox, spec},
     guest::OutputStream,
 };
 
@@ -111,4 +111,65 @@ async fn files_are_bounded_wherever_they_are() {
         on_the_host.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert_eq!(names, ["guest.sock", "record.json", "spec.json"].map(str::to_owned).into());
     sandbox.remove().await;
+}
+
+const LOSES_GROUPS: &str = "CROWNEST_TEST_LOSES_GROUPS";
+
+/// What the process does that the test below starts: it is a server whose host does not let it make
+/// control groups any more. Without that test around it, it would take them from everybody.
+#[tokio::test]
+async fn a_server_that_is_about_to_lose_its_control_groups() {
+    if env::var_os(LOSES_GROUPS).is_none() {
+        return;
+    }
+    let host = LocalHost::new();
+    let driver = host.driver();
+    driver.check().await.unwrap();
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    for mount in mounts.lines() {
+        let fields: Vec<_> = mount.split(' ').collect();
+        if fields[2].starts_with("cgroup") {
+            let mut remount = Command::new("mount");
+            remount.args(["-o", "remount,bind,ro", fields[1]]);
+            assert!(remount.status().unwrap().success(), "{mount}");
+        }
+    }
+    let id = new_id();
+    for _ in 0..2 {
+        let error = driver.ensure(id, &spec()).await.unwrap_err();
+        assert!(error.kind.retryable(), "{error}");
+        assert!(error.to_string().contains("be limited any more"), "{error}");
+        assert!(!host.run_directory(id).exists(), "nothing is left");
+        // Whoever asks again hears what is not limited, but was promised otherwise.
+        assert!(unenforced(&host, "memory of a sandbox").await.is_some());
+        driver.check().await.unwrap();
+    }
+    // A server that never had them says so once, and does without.
+    host.driver().ensure(id, &spec()).await.unwrap();
+}
+
+/// A sandbox without the limits that the server has told of could take all that the others need.
+#[tokio::test]
+async fn a_host_that_takes_its_limits_back_gets_no_sandbox_without_them() {
+    const NAME: &str = "local-lost-limits";
+    let host = LocalHost::new();
+    if !is_enforced(&host, NAME, "memory of a sandbox").await {
+        return;
+    }
+    let own_mounts = |program: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", program]);
+        command
+    };
+    if !own_mounts("true").status().unwrap().success() {
+        return skipped(NAME, "no mount namespace can be made here");
+    }
+    let test = env::current_exe().unwrap();
+    let output = own_mounts(test.to_str().unwrap())
+        .args(["--exact", "local_limits::a_server_that_is_about_to_lose_its_control_groups"])
+        .env(LOSES_GROUPS, "1")
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
 }

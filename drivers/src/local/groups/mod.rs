@@ -1,6 +1,6 @@
 //! Control groups of sandboxes: CPU time, memory and processes are limited where the host lets this
-//! server do it, in hierarchies of version 1, of version 2, or both. What it cannot limit it tells,
-//! and leaves the rest as it is.
+//! server do it, in hierarchies of version 1, of version 2, or both. What it cannot limit it tells; what
+//! it could limit once, it never leaves unlimited.
 
 mod detect;
 
@@ -8,12 +8,16 @@ use std::{
     collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
 pub(super) use self::detect::Controller;
 use self::detect::{Hierarchy, OWN_GROUP, Version};
-use super::failure::{Doing, Result};
+use super::failure::{Doing, Failure, Result};
 use crate::spec::Limits;
 
 const CPU_PERIOD_MICROS: u32 = 100_000;
@@ -34,12 +38,39 @@ struct Place {
     controllers: Vec<Controller>,
 }
 
+/// What this host was found to limit. Shared by all clones of a driver, and only grows: what a check
+/// has told that is enforced, every sandbox gets from then on.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Promise(Arc<Mutex<Option<BTreeSet<Controller>>>>);
+
+impl Promise {
+    /// Tells what can be limited now, and promises that.
+    pub fn renew(&self) -> BTreeSet<Controller> {
+        let now = enforceable();
+        self.lock().get_or_insert_default().extend(&now);
+        now
+    }
+
+    /// What is promised. A driver that was never checked finds out.
+    fn given(&self) -> BTreeSet<Controller> {
+        let given = self.lock().clone();
+        given.unwrap_or_else(|| self.renew())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<BTreeSet<Controller>>> {
+        self.0.lock().expect("nobody panics while holding it")
+    }
+}
+
 /// What this host can limit for a sandbox, found out by trying.
-pub(super) fn enforceable() -> BTreeSet<Controller> {
+fn enforceable() -> BTreeSet<Controller> {
+    static N_TRIALS: AtomicU32 = AtomicU32::new(0);
     let limits = Limits { cpu_milli: 1000, memory_mib: 64, disk_mib: 1, n_pids: 16 };
     let mut enforced = BTreeSet::new();
+    // Several may try at once, and none may remove the group of another.
+    let trial = N_TRIALS.fetch_add(1, Ordering::Relaxed);
     for place in places() {
-        let directory = place.directory.join(format!("trial-{}", std::process::id()));
+        let directory = place.directory.join(format!("trial-{}-{trial}", std::process::id()));
         if place.make(&directory, &limits).is_ok() {
             enforced.extend(place.controllers);
         }
@@ -66,18 +97,30 @@ impl Groups {
         self
     }
 
-    /// Makes the groups of a sandbox wherever the host allows it.
-    pub fn make(name: &str, limits: &Limits) -> Result<Self> {
+    /// Makes the groups of a sandbox wherever the host allows it. Where it does not, that is a failure
+    /// if something is promised that no other group limits.
+    pub fn make(name: &str, limits: &Limits, promise: &Promise) -> Result<Self> {
+        let (mut unlimited, mut refusals) = (promise.given(), String::new());
         let mut directories = Vec::new();
         for place in places() {
             let directory = place.directory.join(name);
             match place.make(&directory, limits) {
-                Ok(()) => directories.push(directory),
-                Err(error) if is_refusal(&error) => {}
+                Ok(()) => {
+                    unlimited.retain(|one| !place.controllers.contains(one));
+                    directories.push(directory);
+                }
+                Err(error) if is_refusal(&error) => {
+                    refusals.push_str(&format!("; {}: {error}", directory.display()));
+                }
                 Err(error) => return Err(error).doing("limit", &directory),
             }
         }
-        Ok(Self { directories })
+        if unlimited.is_empty() {
+            return Ok(Self { directories });
+        }
+        let names: Vec<_> = unlimited.into_iter().map(Controller::name).collect();
+        let names = names.join(", ");
+        Err(Failure::host(format!("the host does not let {names} be limited any more{refusals}")))
     }
 
     /// Puts a process, and all that it will start, into the groups.
@@ -101,7 +144,8 @@ impl Groups {
             loop {
                 match fs::remove_dir(directory) {
                     Ok(()) => break,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                    // Whatever the error: where all is read-only now, what is missing is so, too.
+                    Err(_) if !directory.exists() => break,
                     Err(error) if tokio::time::Instant::now() >= give_up_at => {
                         return Err(error).doing("remove", directory);
                     }
