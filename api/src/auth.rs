@@ -20,7 +20,6 @@ use domain::{
     Code, Refused,
     id::ApiKeyId,
     key::{ALPHABET, KeySecret, LOOKUP_LEN, SECRET_LEN},
-    limits::Limits,
     organization::Organization,
 };
 use hmac::{Hmac, KeyInit, Mac};
@@ -136,15 +135,11 @@ impl Authenticator {
         }
         self.note_use(found.key.id);
         Ok(Caller {
-            limits: self.limits(&found.organization),
+            limits: self.config.limits(&found.organization, self.clock.now()),
             key: Arc::clone(&found.key),
             organization: Arc::clone(&found.organization),
             request_id: request_id.to_owned(),
         })
-    }
-
-    fn limits(&self, organization: &Organization) -> Limits {
-        self.config.limits(organization.plan)
     }
 
     async fn verified(&self, secret: &KeySecret) -> Result<Arc<Remembered>> {

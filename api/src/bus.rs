@@ -20,6 +20,8 @@ pub enum Nudge {
     Command(CommandId),
     /// Something is due for the reconciler.
     Reconcile,
+    /// An account is due.
+    Billing,
 }
 
 /// The sending side; cheap to clone.

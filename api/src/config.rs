@@ -3,7 +3,12 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use domain::limits::{Limits, Plan};
+use billing::meter::Grid;
+use chrono::{DateTime, Utc};
+use domain::{
+    limits::{Catalogue, Limits, Plan},
+    organization::Organization,
+};
 use drivers::local::LocalConfig;
 use figment::{
     Figment,
@@ -19,6 +24,16 @@ pub enum DriverName {
     Local,
     /// In memory; for tests and demonstrations. Nothing really runs.
     Simulated,
+}
+
+/// A table of plans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CatalogueName {
+    /// free, builder, scale, enterprise.
+    Standard,
+    /// free, developer, team.
+    Documented,
 }
 
 /// How log lines look.
@@ -74,8 +89,16 @@ pub struct Config {
     pub max_create_ttl_ms: Option<u64>,
     /// Ends sandboxes that were idle for this long, in milliseconds; off by default.
     pub idle_timeout_ms: Option<u64>,
-    /// Days for which command logs are kept.
-    pub log_retention_days: u32,
+    /// Overrides the plan's number of days for which command logs are kept.
+    pub log_retention_days: Option<u32>,
+    /// Which table of plans is offered.
+    pub plan_catalogue: CatalogueName,
+    /// Length of usage windows in seconds; a day must be a multiple of it.
+    pub usage_window_seconds: u32,
+    /// How long after the end of a month its statements wait for late usage, in minutes.
+    pub statement_delay_minutes: u32,
+    /// At which percentages of credit, quota and spend cap an alert is raised.
+    pub alert_percents: Vec<u32>,
     /// The plan of organizations that `bootstrap` makes without naming one.
     pub default_plan: String,
     /// What to log, such as `info` or `info,crownest=debug`.
@@ -108,7 +131,11 @@ impl Default for Config {
             max_concurrent_sandboxes: None,
             max_create_ttl_ms: None,
             idle_timeout_ms: None,
-            log_retention_days: 30,
+            log_retention_days: None,
+            plan_catalogue: CatalogueName::Standard,
+            usage_window_seconds: 60,
+            statement_delay_minutes: 60,
+            alert_percents: vec![50, 80, 100],
             default_plan: "builder".to_owned(),
             log: "info".to_owned(),
             log_format: LogFormat::Text,
@@ -167,7 +194,7 @@ impl Config {
             ("sandbox_memory_mib", u64::from(self.sandbox_memory_mib)),
             ("sandbox_disk_mib", u64::from(self.sandbox_disk_mib)),
             ("sandbox_pids", u64::from(self.sandbox_pids)),
-            ("log_retention_days", u64::from(self.log_retention_days)),
+            ("log_retention_days", u64::from(self.log_retention_days.unwrap_or(1))),
             ("max_create_ttl_ms", self.max_create_ttl_ms.unwrap_or(1)),
             ("idle_timeout_ms", self.idle_timeout_ms.unwrap_or(1)),
         ] {
@@ -188,6 +215,12 @@ impl Config {
         if self.host.is_empty() || self.host.len() > 128 {
             return refuse("host must be 1 to 128 bytes".to_owned());
         }
+        if Grid::of_seconds(self.usage_window_seconds).is_none() {
+            return refuse("usage_window_seconds must divide a day, such as 60".to_owned());
+        }
+        if self.alert_percents.iter().any(|percent| !(1..=100).contains(percent)) {
+            return refuse("alert_percents must be numbers from 1 to 100".to_owned());
+        }
         self.default_plan()?;
         Ok(())
     }
@@ -197,8 +230,11 @@ impl Config {
     /// # Errors
     /// When the setting is no plan.
     pub fn default_plan(&self) -> Result<Plan, ConfigError> {
-        self.default_plan.parse().map_err(|_| {
-            ConfigError("default_plan must be free, builder, scale or enterprise".to_owned())
+        let plans = self.catalogue().plans();
+        let found = self.default_plan.parse().ok().filter(|plan| plans.contains(plan));
+        found.ok_or_else(|| {
+            let names: Vec<_> = plans.iter().map(|plan| plan.as_str()).collect();
+            ConfigError(format!("default_plan must be one of {}", names.join(", ")))
         })
     }
 
@@ -210,10 +246,20 @@ impl Config {
             .unwrap_or_else(|| format!("sqlite://{}", self.state_dir.join("crownest.db").display()))
     }
 
-    /// A plan's limits with this installation's overrides.
+    /// The plans that can be chosen.
     #[must_use]
-    pub fn limits(&self, plan: Plan) -> Limits {
-        let mut limits = plan.limits();
+    pub const fn catalogue(&self) -> Catalogue {
+        match self.plan_catalogue {
+            CatalogueName::Standard => Catalogue::Standard,
+            CatalogueName::Documented => Catalogue::Documented,
+        }
+    }
+
+    /// An organization's limits: its plan's, then this installation's overrides, then its own.
+    #[must_use]
+    pub fn limits(&self, organization: &Organization, now: DateTime<Utc>) -> Limits {
+        let plan = organization.plan_at(now);
+        let mut limits = plan.limits(self.catalogue());
         if let Some(n) = self.max_concurrent_sandboxes {
             limits.max_concurrent_sandboxes = n;
         }
@@ -221,7 +267,14 @@ impl Config {
             limits.max_create_ttl_ms = ms;
             limits.max_session_ttl_ms = limits.max_session_ttl_ms.max(ms);
         }
+        if let Some(days) = self.log_retention_days {
+            limits.retention_days = days;
+        }
         limits.idle_timeout_ms = self.idle_timeout_ms.or(limits.idle_timeout_ms);
+        for (name, value) in &organization.limit_overrides {
+            // Checked when it was set; one that a later version does not know changes nothing.
+            let _ = limits.set(name, *value);
+        }
         limits
     }
 }

@@ -4,7 +4,10 @@ use std::{io::IsTerminal, path::PathBuf};
 
 use anyhow::{Context, Result};
 use api::{
-    app::tenants::{self, Bootstrap, Bootstrapped},
+    app::{
+        billing::Rules,
+        tenants::{self, Bootstrap, Bootstrapped},
+    },
     clock::{Clock, SystemClock},
     config::{Config, LogFormat},
     http, serve,
@@ -111,7 +114,7 @@ async fn bootstrap(config: &Config, args: BootstrapArgs) -> Result<()> {
         restrict_to_project: args.restrict_to_project,
         key_name: args.key_name,
     };
-    let made = tenants::bootstrap(&db, SystemClock.now(), wanted).await?;
+    let made = tenants::bootstrap(&db, &Rules::of(config), SystemClock.now(), wanted).await?;
     if args.json {
         print(&format!("{}\n", json(&made)));
     } else {

@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod meter;
 pub mod money;
 pub mod period;
+pub mod plan;
 pub mod pricing;
 pub mod settle;
 pub mod statement;

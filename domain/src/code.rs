@@ -48,6 +48,8 @@ codes! {
     UnsupportedRuntimeOption "unsupported_runtime_option" 400 "This installation cannot do what was asked.";
     Unauthorized "unauthorized" 401 "No usable credential.";
     InvalidApiKey "invalid_api_key" 401 "The key is malformed, unknown or revoked.";
+    CreditExhausted "credit_exhausted" 402 "The organization's credit is used up.";
+    BillingSpendCapReached "billing_spend_cap_reached" 402 "The organization's spend cap for this month is reached.";
     Forbidden "forbidden" 403 "The credential may not do this.";
     OrgSuspended "org_suspended" 403 "The organization is suspended.";
     FeatureNotEnabled "feature_not_enabled" 403 "A feature that is off in this installation.";

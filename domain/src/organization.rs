@@ -1,5 +1,7 @@
 //! Organizations, users and projects: who the platform's customers are. No credentials here.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 
 use crate::{
@@ -15,12 +17,24 @@ pub struct Organization {
     pub id: OrganizationId,
     /// Its name, unique in the installation.
     pub name: String,
-    /// Its plan.
+    /// Its plan, until `next_plan` takes effect.
     pub plan: Plan,
+    /// The plan that is to take effect, and when.
+    pub next_plan: Option<(Plan, DateTime<Utc>)>,
+    /// Limits that its operator set by name, whatever the plan says.
+    pub limit_overrides: BTreeMap<String, u64>,
     /// When it was suspended; a suspended organization's keys open nothing.
     pub suspended_at: Option<DateTime<Utc>>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
+}
+
+impl Organization {
+    /// The plan at an instant that is not before the last change.
+    #[must_use]
+    pub fn plan_at(&self, now: DateTime<Utc>) -> Plan {
+        self.next_plan.filter(|(_, at)| *at <= now).map_or(self.plan, |(plan, _)| plan)
+    }
 }
 
 /// A person in an organization.

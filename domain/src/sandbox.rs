@@ -325,6 +325,8 @@ pub struct Sandbox {
     pub created_by: ApiKeyId,
     /// What it was made from.
     pub template: TemplateVersion,
+    /// The pricing version in force when it was accepted; its own for life.
+    pub pricing_version: String,
     /// The stored phase.
     pub phase: Phase,
     /// Counts the changes of the row; what a compare-and-set compares.

@@ -14,6 +14,11 @@ pub const UNIQUE: &[(&str, &str)] = &[
     ("templates_slug_key", "templates.slug"),
     ("template_versions_version_key", "template_versions.template_id, template_versions.version"),
     ("sandboxes_org_id_id_key", "sandboxes.org_id, sandboxes.id"),
+    ("credit_grants_org_id_id_key", "credit_grants.org_id, credit_grants.id"),
+    ("ledger_transactions_org_id_id_key", "ledger_transactions.org_id, ledger_transactions.id"),
+    ("ledger_transactions_seq_key", "ledger_transactions.org_id, ledger_transactions.seq"),
+    ("ledger_transactions_key_key", "ledger_transactions.org_id, ledger_transactions.key"),
+    ("statements_period_key", "statements.org_id, statements.period_from"),
     ("meters_one_open", "meters.sandbox_id, meters.metric"),
     ("usage_records_measured_key", "usage_records.metric, usage_records.resource_id"),
     (

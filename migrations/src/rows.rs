@@ -1,6 +1,8 @@
 //! Rows as the queries of `store` read them, one struct per table (or per join that is always made).
 //! Values are as stored: `store` turns them into `domain` types and back.
 
+pub mod billing;
+
 use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
@@ -10,6 +12,9 @@ pub struct OrganizationRow {
     pub id: Uuid,
     pub name: String,
     pub plan: String,
+    pub next_plan: Option<String>,
+    pub next_plan_at: Option<i64>,
+    pub limit_overrides: String,
     pub suspended_at: Option<i64>,
     pub created_at: i64,
 }
@@ -55,6 +60,9 @@ pub struct CredentialRow {
     pub secret_hash: String,
     pub org_name: String,
     pub org_plan: String,
+    pub org_next_plan: Option<String>,
+    pub org_next_plan_at: Option<i64>,
+    pub org_limit_overrides: String,
     pub org_suspended_at: Option<i64>,
     pub org_created_at: i64,
 }
@@ -79,6 +87,7 @@ pub struct SandboxRow {
     pub template_slug: String,
     pub template_version_id: Uuid,
     pub template_version: String,
+    pub pricing_version: String,
     pub phase: String,
     pub generation: i64,
     pub host: String,
@@ -147,7 +156,8 @@ pub struct LogRow {
 pub struct UsageRow {
     pub id: Uuid,
     pub org_id: Uuid,
-    pub project_id: Option<Uuid>,
+    pub project_id: Uuid,
+    pub sandbox_id: Uuid,
     pub metric: String,
     pub resource_id: String,
     pub amount: i64,

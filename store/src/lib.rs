@@ -8,6 +8,7 @@ mod notify;
 mod reach;
 mod time;
 
+pub mod billing;
 pub mod commands;
 pub mod idempotency;
 pub mod meters;
@@ -19,9 +20,11 @@ mod tenants;
 pub mod testing;
 pub mod usage;
 
+pub use billing::billing;
 pub use commands::commands;
 pub use db::{Backend, Db, Options, Tx};
 pub use error::{Error, Result};
+pub use migrations::rows::billing as rows;
 pub use notify::{Listener, Signal, listen, notify};
 pub use reach::{Everyone, Page, PageRequest, Reach, Scope};
 pub use sandboxes::{SandboxFilter, sandboxes};

@@ -91,6 +91,7 @@ pub async fn broken(db: &Db, running: &[SandboxId]) -> Vec<String> {
     wrong.extend(wrong_meters(db, &sandboxes).await);
     wrong.extend(wrong_commands(db).await);
     wrong.extend(wrong_records(db).await);
+    wrong.extend(api::app::billing::check::all(db).await.unwrap().wrong);
     wrong
 }
 
@@ -116,8 +117,12 @@ fn wrong_sandboxes(sandboxes: &BTreeMap<Uuid, SandboxRow>, running: &[SandboxId]
 /// Each sandbox that was ever ready has one meter: from ready to its end, and no second past its
 /// expiry. One that came up after its expiry has a meter without a second.
 async fn wrong_meters(db: &Db, sandboxes: &BTreeMap<Uuid, SandboxRow>) -> Vec<String> {
-    let meters: Vec<MeterRow> =
-        rows(db, "select sandbox_id, opened_at, closed_at from meters order by opened_at").await;
+    let meters: Vec<MeterRow> = rows(
+        db,
+        "select sandbox_id, opened_at, closed_at from meters
+               where metric = 'compute_unit_seconds' order by opened_at",
+    )
+    .await;
     let mut wrong = Vec::new();
     for row in sandboxes.values() {
         let mine: Vec<_> = meters.iter().filter(|meter| meter.sandbox_id == row.id).collect();

@@ -2,7 +2,13 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use api::app::tenants::{self, Bootstrap, Bootstrapped};
+use api::{
+    app::{
+        billing::Rules,
+        tenants::{self, Bootstrap, Bootstrapped},
+    },
+    config::Config,
+};
 use domain::{command::Status, id::ProjectId, limits::Plan, scope::ScopeSet};
 use serde_json::{Value, json};
 
@@ -205,7 +211,9 @@ fn bootstrap(name: &str, plan: Plan, scopes: ScopeSet, project_ids: Vec<ProjectI
 }
 
 async fn made(world: &Common, wanted: Bootstrap) -> Bootstrapped {
-    tenants::bootstrap(&world.db, world.clock.now(), wanted).await.unwrap()
+    tenants::bootstrap(&world.db, &Rules::of(&Config::default()), world.clock.now(), wanted)
+        .await
+        .unwrap()
 }
 
 fn key(world: &Common, made: &Bootstrapped) -> Key {

@@ -5,9 +5,14 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use domain::{Code, Refused, command::Command, id::CommandId};
+use domain::{
+    Code, Refused,
+    command::Command,
+    id::{CommandId, OrganizationId},
+    organization::Organization,
+};
 use futures_util::{Stream, stream};
-use store::{Reach, commands::LogChunk};
+use store::{PageRequest, Reach, commands::LogChunk};
 use tokio::time::Instant;
 
 use super::{
@@ -264,12 +269,29 @@ pub async fn log_text(
 /// Commands whose logs are deleted at a time: each may have 16 MiB.
 pub const PURGE: u32 = 20;
 
-/// Deletes logs of commands that ended before the retention time. For the housekeeping loop.
+/// Organizations whose logs are looked at in one round.
+const PURGED_ORGANIZATIONS: u32 = 200;
+
+/// Deletes logs of commands that ended before the retention time of their organization's plan, of the
+/// organizations older than `after`. For the housekeeping loop. Returns how many logs went, and the
+/// organization to go on after; none when these were the last.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn purge(app: &App) -> Result<u64> {
-    let days = chrono::TimeDelta::days(i64::from(app.config.log_retention_days));
-    let before = app.clock.now() - days;
-    Ok(store::commands::purge_logs(app.db.write(), before, PURGE).await?)
+pub async fn purge(
+    app: &App,
+    after: Option<OrganizationId>,
+) -> Result<(u64, Option<OrganizationId>)> {
+    let now = app.clock.now();
+    let page = PageRequest { limit: PURGED_ORGANIZATIONS, after: after.map(OrganizationId::uuid) };
+    let page = store::organizations::list(app.db.read(), page).await?;
+    let since = |organization: &Organization| {
+        let days = i64::from(app.config.limits(organization, now).retention_days);
+        let kept = chrono::TimeDelta::try_days(days).and_then(|d| now.checked_sub_signed(d));
+        (organization.id, kept.unwrap_or(chrono::DateTime::<chrono::Utc>::UNIX_EPOCH))
+    };
+    let retention: Vec<_> = page.items.iter().map(since).collect();
+    let purged = store::commands::purge_logs(app.db.write(), &retention, PURGE).await?;
+    let last = page.items.last().map(|organization| organization.id);
+    Ok((purged, last.filter(|_| page.has_more)))
 }

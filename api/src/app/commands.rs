@@ -211,7 +211,7 @@ async fn accept(
     }
     commands.insert(&tx, command, app.clock.now() + runner::LEASE).await?;
     let (id, at) = (command.id.to_string(), command.created_at);
-    super::usage::count(&tx, &sandbox, Metric::CommandInvocations, id, 1, at).await?;
+    super::usage::count(app, &tx, &sandbox, Metric::CommandInvocations, id, 1, at).await?;
     tx.commit().await?;
     app.bus.publish(Nudge::Sandbox(sandbox.id));
     Ok(true)

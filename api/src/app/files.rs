@@ -317,7 +317,16 @@ impl At {
         let tx = self.app.db.begin().await?;
         // Each write is counted: nothing repeats this call, so its own id is what was counted.
         let id = UsageRecordId::generate(now).to_string();
-        super::usage::count(&tx, &self.sandbox, Metric::FileBytesWritten, id, amount, now).await?;
+        super::usage::count(
+            &self.app,
+            &tx,
+            &self.sandbox,
+            Metric::FileBytesWritten,
+            id,
+            amount,
+            now,
+        )
+        .await?;
         Ok(tx.commit().await?)
     }
 }

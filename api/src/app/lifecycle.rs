@@ -49,9 +49,13 @@ pub async fn take(
     for effect in step.effects {
         match effect {
             Effect::OpenMeter => {
-                let pricing = billing::pricing::PricingVersion::built_in();
-                let rate = pricing.multiplier_milli(billing::pricing::BASE_SIZE);
-                store::meters::open(tx, &next, change.at, rate, &pricing.name).await?;
+                let prices = app.prices.get(app.db.read(), app.clock.now()).await?;
+                let version = prices.get(&next.pricing_version)?;
+                let multiplier = version.multiplier_milli(::billing::pricing::BASE_SIZE);
+                store::meters::open(tx, &next, change.at, multiplier).await?;
+                // The prediction of when credit ends changes with every meter.
+                let billing = store::billing(Everyone::for_worker("lifecycle"));
+                billing.wake(tx, next.org_id, change.at).await?;
             }
             Effect::CloseMeter => store::meters::close(tx, next.id, change.at).await?,
             Effect::EndCommands => {
@@ -96,4 +100,5 @@ pub fn due(app: &App, sandbox: &Sandbox, just_ended: bool) -> Option<DateTime<Ut
 pub fn announce(app: &App, sandbox: &Sandbox) {
     app.bus.publish(Nudge::Sandbox(sandbox.id));
     app.bus.publish(Nudge::Reconcile);
+    app.bus.publish(Nudge::Billing);
 }

@@ -2,6 +2,7 @@
 //! neither HTTP nor SQL.
 
 pub mod api_keys;
+pub mod billing;
 pub mod caller;
 pub mod command_logs;
 pub mod commands;
@@ -68,6 +69,8 @@ pub struct App {
     pub places: Places,
     /// Capability URLs.
     pub signer: Signer,
+    /// The price lists.
+    pub prices: billing::prices::Remembered,
     /// Connections to the agents inside sandboxes.
     pub guests: guests::Guests,
     /// The commands that this process follows.
@@ -102,6 +105,7 @@ impl App {
             readiness: health::Readiness::default(),
             places: Places::of(OPEN_PER_ORGANIZATION),
             signer: Signer::default(),
+            prices: billing::prices::Remembered::default(),
             guests: guests::Guests::default(),
             runner: Runner::default(),
             bus: Bus::default(),

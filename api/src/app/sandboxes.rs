@@ -14,7 +14,7 @@ use domain::{
 use store::{Page, PageRequest, sandboxes::SandboxFilter, usage::Metric};
 
 use super::{
-    App, Caller,
+    App, Caller, billing,
     error::{Error, Result},
     idempotency::{self, Answer, Idempotent, Known},
     lifecycle::{self, Change},
@@ -71,12 +71,14 @@ pub async fn create(
     let template = resolve_template(app, &new).await?;
     let project = resolve_project(app, caller, new.project_id).await?;
     let now = app.clock.now();
+    let prices = app.prices.get(app.db.read(), now).await?;
     let sandbox = Sandbox {
         id: SandboxId::generate(now),
         org_id: caller.org_id(),
         project_id: project.id,
         created_by: caller.key.id,
         template,
+        pricing_version: prices.in_force(now)?.name.clone(),
         phase: Phase::Creating,
         generation: 0,
         host: app.config.host.clone(),
@@ -114,18 +116,22 @@ async fn accept(
 ) -> Result<bool> {
     let tx = app.db.begin().await?;
     // The lock on the organization's row makes count and insert one step for all its creates.
-    store::organizations::lock(&tx, caller.org_id()).await?;
+    let locked = store::organizations::lock(&tx, caller.org_id()).await?;
     if !idempotency::record(app, &tx, caller, idempotent, None, Some(answer)).await? {
         return Ok(false);
     }
+    billing::admission::check(locked.stop.as_ref(), sandbox.created_at)?;
     let sandboxes = store::sandboxes(caller.reach());
     let limit = u64::from(caller.limits.max_concurrent_sandboxes);
-    if sandboxes.count_live(&tx, caller.org_id()).await? >= limit {
+    let live = sandboxes.count_live(&tx, caller.org_id()).await?;
+    if live >= limit {
         return Err(Error::QuotaExceeded { what: "live sandboxes", limit });
     }
     sandboxes.insert(&tx, sandbox, Some(sandbox.created_at)).await?;
+    billing::admission::note_quota(app, &tx, sandbox, live, limit).await?;
     let id = sandbox.id.to_string();
-    super::usage::count(&tx, sandbox, Metric::SandboxCreates, id, 1, sandbox.created_at).await?;
+    super::usage::count(app, &tx, sandbox, Metric::SandboxCreates, id, 1, sandbox.created_at)
+        .await?;
     tx.commit().await?;
     Ok(true)
 }

@@ -1,5 +1,7 @@
 //! Makes organizations and their first keys. For the operator's command line; not reachable by keys.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use domain::{
     Refused,
@@ -11,7 +13,7 @@ use domain::{
 };
 use store::{Db, Reach, Tx};
 
-use super::error::Result;
+use super::{billing::Rules, error::Result};
 use crate::auth;
 
 /// What to make. What exists already by name is used.
@@ -54,7 +56,12 @@ pub struct Bootstrapped {
 ///
 /// # Errors
 /// `invalid_request` for a name, the scopes or a project that is not the organization's.
-pub async fn bootstrap(db: &Db, now: DateTime<Utc>, wanted: Bootstrap) -> Result<Bootstrapped> {
+pub async fn bootstrap(
+    db: &Db,
+    rules: &Rules,
+    now: DateTime<Utc>,
+    wanted: Bootstrap,
+) -> Result<Bootstrapped> {
     if wanted.scopes.is_empty() {
         return Err(Refused::invalid("scopes", "scopes must name at least one scope").into());
     }
@@ -62,7 +69,7 @@ pub async fn bootstrap(db: &Db, now: DateTime<Utc>, wanted: Bootstrap) -> Result
     let secret = auth::generate_key();
     let hash = auth::hash_key(&secret);
     let tx = db.begin().await?;
-    let organization = organization(&tx, now, name, wanted.plan).await?;
+    let organization = organization(&tx, rules, now, name, wanted.plan).await?;
     let reach = Reach::Tenant { org: organization.id, projects: None };
     let user_id = user(&tx, now, organization.id, &wanted.email).await?;
     let project_id = project(&tx, now, &organization, wanted.project.as_deref()).await?;
@@ -96,6 +103,7 @@ pub async fn bootstrap(db: &Db, now: DateTime<Utc>, wanted: Bootstrap) -> Result
 
 async fn organization(
     tx: &Tx,
+    rules: &Rules,
     now: DateTime<Utc>,
     name: String,
     plan: Plan,
@@ -107,11 +115,14 @@ async fn organization(
         id: OrganizationId::generate(now),
         name,
         plan,
+        next_plan: None,
+        limit_overrides: BTreeMap::new(),
         suspended_at: None,
         created_at: now,
     };
     store::organizations::insert(tx, &organization).await?;
     insert_project(tx, now, organization.id, "default", true).await?;
+    super::billing::open_account(tx, rules, organization.id, now).await?;
     Ok(organization)
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use billing::{money, pricing::PricingVersion};
-use chrono::{DateTime, Datelike, Months, TimeZone, Utc};
+use ::billing::{forecast, money, period::Period};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::sandbox::Sandbox;
 use rust_decimal::Decimal;
 use store::{
@@ -11,7 +11,11 @@ use store::{
     usage::{Metric, UsageRecord, UsageRecordId},
 };
 
-use super::{App, Caller, error::Result};
+use super::{
+    App, Caller,
+    billing::{self, book::Book},
+    error::Result,
+};
 
 /// Events in a summary.
 const RECENT: u32 = 20;
@@ -48,30 +52,35 @@ pub struct UsageSummary {
     pub events: Vec<UsageRecord>,
 }
 
-/// Sums up the organization's usage.
+/// Sums up the organization's usage: what is settled, and what was measured since.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn summary(app: &Arc<App>, caller: &Caller) -> Result<UsageSummary> {
     let now = app.clock.now();
-    let period = month_of(now);
-    let db = app.db.read();
+    let org = caller.org_id();
+    let prices = app.prices.get(app.db.read(), now).await?;
+    // What is settled moves from the one to the other while it is read.
+    let snapshot = app.db.snapshot().await?;
+    let db = &snapshot;
+    let book = billing::tick::look(db, &prices, org, now).await?;
+    let pricing = prices.in_force(now)?;
+    let period = Period::of(now);
+    let used = used(db, caller, &book, period, now).await?;
     // Quotas and credit are the organization's, whatever projects the key is restricted to; what it
-    // lists of single events is not.
-    let whole = Reach::Tenant { org: caller.org_id(), projects: None };
-    let used =
-        store::usage(caller.reach()).compute_unit_seconds(db, period.0, period.1, now).await?;
-    let live = store::sandboxes(whole).count_live(db, caller.org_id()).await?;
-    let pricing = PricingVersion::built_in();
-    let price = pricing.price(domain::metric::Metric::ComputeUnitSeconds, used * 1000);
+    // used and what is listed of single events is not.
+    let room = book.room(&prices, now)?;
+    let after = now + TimeDelta::microseconds(1);
+    let left = forecast::left(&book.grants, &book.meters(), room, after);
+    let live = store::sandboxes(Reach::Tenant { org, projects: None }).count_live(db, org).await?;
     Ok(UsageSummary {
-        period,
+        period: (period.start(), period.end()),
+        pricing_version: pricing.name.clone(),
         compute_unit_seconds_per_credit: pricing.compute_unit_seconds_per_credit,
         currency_per_credit: pricing.currency_per_credit(),
-        compute_unit_seconds_used: used,
-        credits_used: money::decimal(price.unwrap_or(i64::MAX)),
-        pricing_version: pricing.name,
-        credits_remaining: None,
+        compute_unit_seconds_used: used.0 / 1000,
+        credits_used: money::decimal(used.1),
+        credits_remaining: left.map_err(billing::settle::sum)?.map(money::decimal),
         active_sandboxes: Quota {
             current: live,
             limit: u64::from(caller.limits.max_concurrent_sandboxes),
@@ -80,11 +89,40 @@ pub async fn summary(app: &Arc<App>, caller: &Caller) -> Result<UsageSummary> {
     })
 }
 
-/// Counts something that happened in a sandbox, once per `resource_id`.
+/// What the caller's projects used in a period: thousandths of compute unit seconds, and the
+/// nano-credits that everything cost.
+async fn used(
+    db: &Tx,
+    caller: &Caller,
+    book: &Book,
+    period: Period,
+    now: DateTime<Utc>,
+) -> Result<(i64, i64)> {
+    let (mut quantity, mut amount) = (0_i64, 0_i64);
+    let mut add = |metric: Metric, (more, price): (i64, i64)| {
+        if metric == Metric::ComputeUnitSeconds {
+            quantity = quantity.saturating_add(more);
+        }
+        amount = amount.saturating_add(price);
+    };
+    let settled = store::billing(caller.reach());
+    for line in settled.used_lines(db, caller.org_id(), period.start()).await? {
+        let metric = line.metric.parse().unwrap_or(Metric::SandboxCreates);
+        add(metric, (line.quantity, line.amount));
+    }
+    for measure in book.measures.iter().filter(|m| caller.sees_project(m.meter.project)) {
+        let unsettled = billing::settle::unsettled_in(&measure.meter, period, now)?;
+        add(measure.meter.metric, unsettled);
+    }
+    Ok((quantity, amount))
+}
+
+/// Counts something that happens in a sandbox, once per `resource_id`, if it can be paid.
 ///
 /// # Errors
-/// When the database does not answer.
+/// `credit_exhausted`, `billing_spend_cap_reached`; when the database does not answer.
 pub async fn count(
+    app: &App,
     tx: &Tx,
     sandbox: &Sandbox,
     metric: Metric,
@@ -92,10 +130,12 @@ pub async fn count(
     amount: i64,
     at: DateTime<Utc>,
 ) -> Result<()> {
+    billing::admission::reserve(app, tx, sandbox, metric, amount, at).await?;
     let record = UsageRecord {
         id: UsageRecordId::generate(at),
         org_id: sandbox.org_id,
-        project_id: Some(sandbox.project_id),
+        project_id: sandbox.project_id,
+        sandbox_id: sandbox.id,
         metric,
         resource_id,
         amount,
@@ -103,25 +143,4 @@ pub async fn count(
     };
     let reach = Reach::Tenant { org: sandbox.org_id, projects: None };
     Ok(store::usage(reach).record(tx, &record).await?)
-}
-
-fn month_of(now: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>) {
-    let start = Utc.with_ymd_and_hms(now.year(), now.month(), 1, 0, 0, 0).single().unwrap_or(now);
-    (start, start.checked_add_months(Months::new(1)).unwrap_or(DateTime::<Utc>::MAX_UTC))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_period_is_the_calendar_month() {
-        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
-        for (now, start, end) in [
-            ("2031-12-31T23:59:59.999Z", "2031-12-01T00:00:00Z", "2032-01-01T00:00:00Z"),
-            ("2032-02-01T00:00:00Z", "2032-02-01T00:00:00Z", "2032-03-01T00:00:00Z"),
-        ] {
-            assert_eq!(month_of(at(now)), (at(start), at(end)), "{now}");
-        }
-    }
 }

@@ -121,7 +121,7 @@ impl From<&UsageRecord> for UsageEventView {
             created_at: Wire(record.at),
             metric: Wire(record.metric),
             org_id: Wire(record.org_id),
-            project_id: record.project_id.map(Wire),
+            project_id: Some(Wire(record.project_id)),
             resource_id: Some(record.resource_id.clone()),
         }
     }

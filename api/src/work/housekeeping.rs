@@ -22,9 +22,22 @@ pub async fn round(app: &App) -> Result<bool> {
     write_last_use(app).await?;
     let now = app.clock.now();
     let purged = store::idempotency::purge(app.db.write(), now, BATCH).await?;
-    let logs = command_logs::purge(app).await?;
+    let full = purge_logs(app).await?;
     app.rate_limits.shrink();
-    Ok(purged >= u64::from(BATCH) || logs >= u64::from(command_logs::PURGE))
+    Ok(purged >= u64::from(BATCH) || full)
+}
+
+/// Deletes old logs of every organization; `true` when there are more of some.
+async fn purge_logs(app: &App) -> Result<bool> {
+    let (mut full, mut after) = (false, None);
+    loop {
+        let (purged, next) = command_logs::purge(app, after).await?;
+        full |= purged >= u64::from(command_logs::PURGE);
+        if next.is_none() {
+            return Ok(full);
+        }
+        after = next;
+    }
 }
 
 /// Writes down when keys were last used. Also the last thing a server does.

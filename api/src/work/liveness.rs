@@ -72,7 +72,10 @@ pub async fn round(app: &Arc<App>) -> Result<()> {
 /// # Errors
 /// When the driver or the database does not answer.
 pub async fn end_if_lost(app: &Arc<App>, sandbox: &Sandbox) -> Result<bool> {
-    if sandbox.phase != Phase::Ready || app.driver.observe(sandbox.id).await?.is_some() {
+    // Only its own host can tell.
+    let elsewhere = sandbox.host != app.config.host;
+    if sandbox.phase != Phase::Ready || elsewhere || app.driver.observe(sandbox.id).await?.is_some()
+    {
         return Ok(false);
     }
     let now = app.clock.now();

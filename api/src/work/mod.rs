@@ -2,6 +2,7 @@
 //! and a server that dies leaves nothing undone for long.
 
 pub mod announcements;
+pub mod billing;
 pub mod housekeeping;
 pub mod liveness;
 pub mod reconcile;
@@ -17,6 +18,7 @@ use crate::app::{App, error::Result};
 pub fn start(app: &Arc<App>) {
     spawn(app, "reconcile", reconcile::run);
     spawn(app, "liveness", liveness::run);
+    spawn(app, "billing", billing::run);
     spawn(app, "adopt", runner::run);
     spawn(app, "housekeeping", housekeeping::run);
     spawn(app, "announcements", announcements::run);

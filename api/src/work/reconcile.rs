@@ -153,11 +153,42 @@ pub async fn end(app: &Arc<App>, sandbox: &Sandbox, reason: EndReason) -> Result
     remove_now(app, &ended).await
 }
 
+/// Ends a sandbox whose organization cannot pay for more, at the instant up to which it can.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn stop(app: &Arc<App>, sandbox: &Sandbox, at: DateTime<Utc>) -> Result<()> {
+    let result = async {
+        if liveness::end_if_lost(app, sandbox).await? {
+            return Ok(());
+        }
+        let reason = if at < sandbox.expires_at {
+            EndReason::PlatformCleanup
+        } else {
+            EndReason::TtlExpired
+        };
+        let change = Change { at: sandbox.end_at(at), reason: Some(reason) };
+        let ended = take(app, sandbox, Fact::EndDue, change).await?;
+        tracing::info!(sandbox = %ended.id, at = %change.at, "sandbox stopped");
+        if ended.host == app.config.host {
+            remove_now(app, &ended).await
+        } else {
+            // Its own host removes it.
+            reschedule(app, &ended, Some(app.clock.now())).await
+        }
+    };
+    match result.await {
+        // Somebody else ended it, or it came up meanwhile; then the account is due again.
+        Err(Error::Store(store::Error::Stale)) => Ok(()),
+        result => result,
+    }
+}
+
 async fn idle(app: &Arc<App>, sandbox: &Sandbox) -> Result<()> {
     let organization = store::organizations::get(app.db.read(), sandbox.org_id).await?;
-    let limit = app.config.limits(organization.plan).idle_timeout_ms;
-    let limit = limit.and_then(|ms| i64::try_from(ms).ok()).and_then(TimeDelta::try_milliseconds);
     let now = app.clock.now();
+    let limit = app.config.limits(&organization, now).idle_timeout_ms;
+    let limit = limit.and_then(|ms| i64::try_from(ms).ok()).and_then(TimeDelta::try_milliseconds);
     if let Some(limit) = limit
         && sandbox.activity != Activity::Running
         && now - sandbox.last_activity_at >= limit

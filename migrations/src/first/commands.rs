@@ -39,7 +39,8 @@ pub(super) const STATEMENTS: &[&str] = &[
     "create index commands_active on commands (sandbox_id)
         where status in ('queued', 'starting', 'running')",
     "create index commands_lease on commands (lease_until) where lease_until is not null",
-    "create index commands_with_old_logs on commands (finished_at) where first_seq <= last_seq",
+    "create index commands_with_old_logs on commands (org_id, finished_at)
+        where first_seq <= last_seq",
     // Output is stored as bytes: PostgreSQL takes no NUL in a text, and programs do print it.
     // Apart from the command's row, which changes with every batch of log chunks: SQLite would
     // rewrite up to two MiB of text each time.

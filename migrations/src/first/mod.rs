@@ -1,5 +1,6 @@
 //! The first schema: every table of the first version, by noun.
 
+mod billing;
 mod commands;
 mod records;
 mod sandboxes;
@@ -19,10 +20,11 @@ impl MigrationName for First {
     }
 }
 
-pub(crate) const fn statements() -> [&'static [&'static str]; 5] {
+pub(crate) const fn statements() -> [&'static [&'static str]; 6] {
     [
         tenants::STATEMENTS,
         templates::STATEMENTS,
+        billing::STATEMENTS,
         sandboxes::STATEMENTS,
         commands::STATEMENTS,
         records::STATEMENTS,
@@ -36,6 +38,7 @@ impl MigrationTrait for First {
         for noun in statements() {
             ddl::run(c, noun).await?;
         }
-        templates::seed(c).await
+        templates::seed(c).await?;
+        billing::seed(c).await
     }
 }

@@ -7,6 +7,7 @@ pub(super) const STATEMENTS: &[&str] = &[
         project_id uuid not null,
         created_by uuid not null,
         template_version_id uuid not null,
+        pricing_version text not null,
         phase text not null,
         generation bigint not null,
         host text not null,
@@ -29,6 +30,8 @@ pub(super) const STATEMENTS: &[&str] = &[
             foreign key (org_id, created_by) references api_keys (org_id, id),
         constraint sandboxes_template_version_fkey
             foreign key (template_version_id) references template_versions (id),
+        constraint sandboxes_pricing_fkey
+            foreign key (pricing_version) references pricing_versions (name),
         constraint sandboxes_phase_check check
             (phase in ('creating', 'starting', 'ready', 'expiring', 'destroyed', 'failed')),
         constraint sandboxes_end_reason_check check
@@ -64,16 +67,27 @@ pub(super) const STATEMENTS: &[&str] = &[
         closed_at bigint,
         multiplier_milli bigint not null,
         pricing_version text not null,
+        settled_until bigint not null,
+        settled_quantity bigint not null,
+        settled_amount bigint not null,
+        n_parts bigint not null,
         constraint meters_pkey primary key (sandbox_id, metric, opened_at),
         constraint meters_sandbox_fkey
             foreign key (org_id, sandbox_id) references sandboxes (org_id, id),
         constraint meters_project_fkey
             foreign key (org_id, project_id) references projects (org_id, id),
-        constraint meters_metric_check check (metric = 'compute_unit_seconds'),
+        constraint meters_pricing_fkey
+            foreign key (pricing_version) references pricing_versions (name),
+        constraint meters_metric_check check (metric in ('compute_unit_seconds', 'sandbox_creates',
+            'command_invocations', 'code_run_invocations', 'preview_minutes',
+            'artifact_bytes_stored', 'file_bytes_written')),
+        constraint meters_settled_check check (settled_until >= opened_at),
         constraint meters_order_check check (closed_at >= opened_at),
         constraint meters_multiplier_check check (multiplier_milli >= 0)
     )",
     // Two open meters of one sandbox would bill its seconds twice.
     "create unique index meters_one_open on meters (sandbox_id, metric) where closed_at is null",
-    "create index meters_by_org on meters (org_id, closed_at)",
+    // What is still to be settled of time; SQLite wants this condition word for word.
+    "create index meters_unsettled on meters (org_id)
+        where closed_at is null or settled_until < closed_at",
 ];

@@ -9,12 +9,15 @@ pub(super) const STATEMENTS: &[&str] = &[
         id uuid not null,
         name text not null,
         plan text not null,
+        next_plan text,
+        next_plan_at bigint,
+        limit_overrides text not null,
         suspended_at bigint,
         created_at bigint not null,
         constraint organizations_pkey primary key (id),
         constraint organizations_name_key unique (name),
-        constraint organizations_plan_check
-            check (plan in ('free', 'builder', 'scale', 'enterprise'))
+        constraint organizations_next_plan_check
+            check ((next_plan is null) = (next_plan_at is null))
     )",
     "create table users (
         id uuid not null,

@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use domain::{command::OutputStream, id::CommandId};
+use domain::{
+    command::OutputStream,
+    id::{CommandId, OrganizationId},
+};
 use migrations::rows::LogRow;
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use uuid::Uuid;
@@ -164,7 +167,8 @@ impl Commands {
     }
 }
 
-/// Drops the logs of up to `limit` commands that were over before an instant, and says of how many.
+/// Drops the logs of up to `limit` commands that were over before the instant that their organization
+/// keeps logs since, and says of how many. At most some hundred organizations at a time.
 /// Their records and kept output stay. An interrupted call is made good by the next one.
 ///
 /// # Errors
@@ -172,16 +176,22 @@ impl Commands {
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn purge_logs(
     c: &impl ConnectionTrait,
-    before: DateTime<Utc>,
+    retention: &[(OrganizationId, DateTime<Utc>)],
     limit: u32,
 ) -> Result<u64> {
-    let ids: Vec<Uuid> = Sql::new(
-        "select id from commands where first_seq <= last_seq and finished_at < $1
-         order by finished_at limit $2",
-        [time::micros(before).into(), i64::from(limit).into()],
-    )
-    .column(c)
-    .await?;
+    if retention.is_empty() {
+        return Ok(0);
+    }
+    let rows = retention.iter().map(|(org, at)| [org.uuid().into(), time::micros(*at).into()]);
+    let ids: Vec<Uuid> = Sql::new("with kept(org_id, since) as (values ", [])
+        .rows(rows)
+        .text(
+            ") select c.id from kept join commands c on c.org_id = kept.org_id
+               and c.first_seq <= c.last_seq and c.finished_at < kept.since limit ",
+        )
+        .bind(i64::from(limit))
+        .column(c)
+        .await?;
     if ids.is_empty() {
         return Ok(0);
     }

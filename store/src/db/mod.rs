@@ -7,12 +7,12 @@ mod tx;
 use std::time::Duration;
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbBackend, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait,
+    AccessMode, ConnectionTrait, DatabaseConnection, DbBackend, IsolationLevel,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
 
-pub(crate) use sql::{Sql, signed, unsigned, word};
+pub(crate) use sql::{Sql, count, signed, unsigned, word};
 pub use tx::Tx;
 
 use crate::error::{Error, Result};
@@ -94,6 +94,22 @@ impl Db {
             ..TransactionOptions::default()
         };
         Ok(Tx::new(in_time(self.write.begin_with_options(options)).await?))
+    }
+
+    /// Begins a transaction that only reads: all its statements see the database as it is at the first
+    /// of them, whatever others write meanwhile. It is over when it is dropped.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`] when no connection is free in time.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn snapshot(&self) -> Result<Tx> {
+        let postgres = self.backend() == Backend::Postgres;
+        let options = TransactionOptions {
+            isolation_level: postgres.then_some(IsolationLevel::RepeatableRead),
+            access_mode: postgres.then_some(AccessMode::ReadOnly),
+            sqlite_transaction_mode: (!postgres).then_some(SqliteTransactionMode::Deferred),
+        };
+        Ok(Tx::new(in_time(self.read.begin_with_options(options)).await?))
     }
 
     /// For single statements that only read.

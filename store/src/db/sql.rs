@@ -59,12 +59,6 @@ impl Sql {
         self
     }
 
-    /// Puts text around it; the values keep their numbers.
-    pub(crate) fn wrap(mut self, before: &str, after: &str) -> Self {
-        self.text.insert_str(0, before);
-        self.text(after)
-    }
-
     /// Appends a row lock, which SQLite neither has nor needs: its transactions write one at a time.
     pub(crate) fn lock(self, c: &impl ConnectionTrait, clause: &str) -> Self {
         if c.get_database_backend() == DbBackend::Postgres {
@@ -115,6 +109,11 @@ impl Sql {
             crate::Error::Corrupt("a statement that always gives a row gave none".to_owned())
         })
     }
+}
+
+/// A number of rows as a statement counts them.
+pub(crate) fn count(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
 }
 
 /// A count or size as it is stored.

@@ -20,7 +20,7 @@ pub(super) fn select(condition: &str) -> Sql {
     let text = format!(
         "select s.id, s.org_id, s.project_id, s.created_by, s.phase, s.generation, s.host, s.ttl_ms,
            s.metadata, s.created_at, s.ready_at, s.expires_at, s.ended_at, s.end_reason,
-           s.removed_at, s.last_activity_at, s.seen_alive_at,
+           s.removed_at, s.last_activity_at, s.seen_alive_at, s.pricing_version,
            t.id as template_id, t.slug as template_slug,
            v.id as template_version_id, v.version as template_version,
            case when {} then 'running' when {} then 'idle' else 'unused' end as activity
@@ -46,20 +46,21 @@ pub(super) fn active() -> String {
 pub(super) const USED: &str = "exists (select 1 from commands u where u.sandbox_id = s.id)";
 
 /// The columns that a new row has, in the order of [`to_row`].
-pub(super) const STORED: &str = "id, org_id, project_id, created_by, template_version_id, phase, \
+pub(super) const STORED: &str = "id, org_id, project_id, created_by, template_version_id, pricing_version, phase, \
      generation, host, ttl_ms, metadata, created_at, ready_at, expires_at, ended_at, end_reason, \
      removed_at, last_activity_at, seen_alive_at, reconcile_at";
 
 pub(super) fn to_row(
     sandbox: &Sandbox,
     reconcile_at: Option<chrono::DateTime<chrono::Utc>>,
-) -> [Value; 19] {
+) -> [Value; 20] {
     [
         sandbox.id.uuid().into(),
         sandbox.org_id.uuid().into(),
         sandbox.project_id.uuid().into(),
         sandbox.created_by.uuid().into(),
         sandbox.template.id.uuid().into(),
+        sandbox.pricing_version.as_str().into(),
         sandbox.phase.as_str().into(),
         sandbox.generation.into(),
         sandbox.host.as_str().into(),
@@ -100,6 +101,7 @@ pub(super) fn from_row(row: SandboxRow) -> Result<Sandbox> {
             template_version_id: row.template_version_id,
             template_version: row.template_version,
         }),
+        pricing_version: row.pricing_version,
         phase: word(&row.phase, "a sandbox's phase")?,
         generation: row.generation,
         host: row.host,

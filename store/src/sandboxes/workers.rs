@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use domain::{id::SandboxId, sandbox::Sandbox};
+use domain::{
+    id::{OrganizationId, SandboxId},
+    sandbox::Sandbox,
+};
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use super::{
-    LIVE, Sandboxes,
+    CURRENT, LIVE, Sandboxes,
     row::{from_row, select},
 };
 use crate::{db::Sql, error::Result, reach::uuids, time};
@@ -131,6 +134,23 @@ impl Sandboxes {
     #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, host))]
     pub async fn ready_on(&self, c: &impl ConnectionTrait, host: &str) -> Result<Vec<Sandbox>> {
         self.unremoved(c, host, " and s.phase = 'ready'").await
+    }
+
+    /// The sandboxes of an organization that take work or will, on whatever host.
+    ///
+    /// # Errors
+    /// As any statement.
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, org = %org))]
+    pub async fn live_of(
+        &self,
+        c: &impl ConnectionTrait,
+        org: OrganizationId,
+    ) -> Result<Vec<Sandbox>> {
+        // The partial index of current sandboxes, in its own words.
+        let sql = select("s.org_id = ").bind(org.uuid());
+        let sql = sql.text(&format!(" and s.phase in {CURRENT} and s.phase in {LIVE}"));
+        let rows = self.within(sql).text(" order by s.id").all(c).await?;
+        rows.into_iter().map(from_row).collect()
     }
 
     /// The sandboxes of a host that take work or will.

@@ -45,7 +45,8 @@ pub async fn by_lookup(c: &impl ConnectionTrait, lookup: &str) -> Result<Option<
         .text(COLUMNS)
         .text(
             ", k.secret_hash, o.name as org_name, o.plan as org_plan,
-               o.suspended_at as org_suspended_at, o.created_at as org_created_at
+               o.next_plan as org_next_plan, o.next_plan_at as org_next_plan_at,
+               o.limit_overrides as org_limit_overrides, o.suspended_at as org_suspended_at, o.created_at as org_created_at
              from api_keys k join organizations o on o.id = k.org_id where k.lookup = ",
         )
         .bind(lookup);
@@ -56,6 +57,9 @@ pub async fn by_lookup(c: &impl ConnectionTrait, lookup: &str) -> Result<Option<
         id: key.org_id,
         name: rest.org_name,
         plan: rest.org_plan,
+        next_plan: rest.org_next_plan,
+        next_plan_at: rest.org_next_plan_at,
+        limit_overrides: rest.org_limit_overrides,
         suspended_at: rest.org_suspended_at,
         created_at: rest.org_created_at,
     })?;

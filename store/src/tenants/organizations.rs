@@ -1,10 +1,12 @@
 //! Queries of organizations. Not behind a reach: only sign-in, administration and the locks of use
 //! cases that already know their caller's organization come here.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use domain::{id::OrganizationId, limits::Plan, organization::Organization};
 use migrations::rows::OrganizationRow;
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
 
 use crate::{
     db::{Sql, Tx},
@@ -12,7 +14,8 @@ use crate::{
     time,
 };
 
-const SELECT: &str = "select id, name, plan, suspended_at, created_at from organizations where ";
+const SELECT: &str = "select id, name, plan, next_plan, next_plan_at, limit_overrides, suspended_at, \
+     created_at from organizations where ";
 
 /// The organization.
 ///
@@ -47,16 +50,64 @@ pub async fn list(
     page.page(rows, from_row)
 }
 
+/// From when on an organization may begin nothing new, and the error code that says why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    /// The instant; it may lie ahead.
+    pub at: DateTime<Utc>,
+    /// `credit_exhausted` or `billing_spend_cap_reached`.
+    pub code: String,
+}
+
+/// An organization whose row is locked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Locked {
+    /// The organization.
+    pub organization: Organization,
+    /// What its billing account says.
+    pub stop: Option<Stop>,
+}
+
 /// The organization, locked until the transaction ends: whoever counts against its quota does so
 /// alone. Rows that point at it may still be written.
 ///
 /// # Errors
 /// [`Error::Missing`].
 #[tracing::instrument(level = "debug", skip_all, fields(org = %id))]
-pub async fn lock(tx: &Tx, id: OrganizationId) -> Result<Organization> {
-    let sql = Sql::new(SELECT, []).text("id = ").bind(id.uuid());
-    let row = sql.lock(tx, "for no key update").one(tx).await?;
-    from_row(row.ok_or(Error::Missing("organization"))?)
+pub async fn lock(tx: &Tx, id: OrganizationId) -> Result<Locked> {
+    let sql = Sql::new(
+        "select o.id, o.name, o.plan, o.next_plan, o.next_plan_at, o.limit_overrides,
+           o.suspended_at, o.created_at, a.stops_at, a.stop_code
+         from organizations o left join billing_accounts a on a.org_id = o.id where o.id = ",
+        [],
+    );
+    let row = sql.bind(id.uuid()).lock(tx, "for no key update of o").one::<LockedRow>(tx).await?;
+    let LockedRow(organization, stop) = row.ok_or(Error::Missing("organization"))?;
+    let stop = stop.stops_at.zip(stop.stop_code);
+    Ok(Locked {
+        organization: from_row(organization)?,
+        stop: stop
+            .map(|(at, code)| Ok::<_, Error>(Stop { at: time::instant(at)?, code }))
+            .transpose()?,
+    })
+}
+
+struct LockedRow(OrganizationRow, StopRow);
+
+#[derive(FromQueryResult)]
+struct StopRow {
+    stops_at: Option<i64>,
+    stop_code: Option<String>,
+}
+
+impl FromQueryResult for LockedRow {
+    fn from_query_result(
+        row: &QueryResult,
+        prefix: &str,
+    ) -> std::result::Result<Self, sea_orm::DbErr> {
+        let organization = OrganizationRow::from_query_result(row, prefix)?;
+        Ok(Self(organization, StopRow::from_query_result(row, prefix)?))
+    }
 }
 
 /// Writes a new organization.
@@ -66,12 +117,16 @@ pub async fn lock(tx: &Tx, id: OrganizationId) -> Result<Organization> {
 #[tracing::instrument(level = "debug", skip_all, fields(org = %organization.id))]
 pub async fn insert(c: &impl ConnectionTrait, organization: &Organization) -> Result<()> {
     Sql::new(
-        "insert into organizations (id, name, plan, suspended_at, created_at)
-         values ($1, $2, $3, $4, $5)",
+        "insert into organizations (id, name, plan, next_plan, next_plan_at, limit_overrides,
+           suspended_at, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
         [
             organization.id.uuid().into(),
             organization.name.as_str().into(),
             organization.plan.as_str().into(),
+            organization.next_plan.map(|(plan, _)| plan.as_str()).into(),
+            organization.next_plan.map(|(_, at)| time::micros(at)).into(),
+            serde_json::json!(organization.limit_overrides).to_string().into(),
             organization.suspended_at.map(time::micros).into(),
             time::micros(organization.created_at).into(),
         ],
@@ -81,14 +136,41 @@ pub async fn insert(c: &impl ConnectionTrait, organization: &Organization) -> Re
     Ok(())
 }
 
-/// Sets the plan.
+/// Sets the plan, and the one that is to take effect later.
 ///
 /// # Errors
 /// [`Error::Missing`].
 #[tracing::instrument(level = "debug", skip_all, fields(org = %id))]
-pub async fn set_plan(c: &impl ConnectionTrait, id: OrganizationId, plan: Plan) -> Result<()> {
-    let values = [id.uuid().into(), plan.as_str().into()];
-    one(Sql::new("update organizations set plan = $2 where id = $1", values).execute(c).await?)
+pub async fn set_plan(
+    c: &impl ConnectionTrait,
+    id: OrganizationId,
+    plan: Plan,
+    next: Option<(Plan, DateTime<Utc>)>,
+) -> Result<()> {
+    let values = [
+        id.uuid().into(),
+        plan.as_str().into(),
+        next.map(|(plan, _)| plan.as_str()).into(),
+        next.map(|(_, at)| time::micros(at)).into(),
+    ];
+    let text =
+        "update organizations set plan = $2, next_plan = $3, next_plan_at = $4 where id = $1";
+    one(Sql::new(text, values).execute(c).await?)
+}
+
+/// Sets the limits that hold whatever the plan says.
+///
+/// # Errors
+/// [`Error::Missing`].
+#[tracing::instrument(level = "debug", skip_all, fields(org = %id))]
+pub async fn set_limit_overrides(
+    c: &impl ConnectionTrait,
+    id: OrganizationId,
+    overrides: &BTreeMap<String, u64>,
+) -> Result<()> {
+    let values = [id.uuid().into(), serde_json::json!(overrides).to_string().into()];
+    let sql = Sql::new("update organizations set limit_overrides = $2 where id = $1", values);
+    one(sql.execute(c).await?)
 }
 
 /// Suspends the organization, or ends that.
@@ -111,11 +193,22 @@ const fn one(rows: u64) -> Result<()> {
 }
 
 pub(super) fn from_row(row: OrganizationRow) -> Result<Organization> {
+    // A name that this version does not know must never open more than the smallest plan.
+    let plan = |name: &str| name.parse().unwrap_or(Plan::Free);
+    let limit_overrides = serde_json::from_str(&row.limit_overrides).map_err(|_| {
+        Error::Corrupt(format!("the limit_overrides of organization {} are no map", row.id))
+    })?;
     Ok(Organization {
         id: OrganizationId::from_uuid(row.id),
         name: row.name,
-        // A name that this version does not know must never open more than the smallest plan.
-        plan: row.plan.parse().unwrap_or(Plan::Free),
+        plan: plan(&row.plan),
+        next_plan: row
+            .next_plan
+            .as_deref()
+            .zip(row.next_plan_at)
+            .map(|(name, at)| Ok::<_, Error>((plan(name), time::instant(at)?)))
+            .transpose()?,
+        limit_overrides,
         suspended_at: time::optional(row.suspended_at)?,
         created_at: time::instant(row.created_at)?,
     })

@@ -53,8 +53,15 @@ impl Tenant {
         let org_id = OrganizationId::generate(at(0));
         let plan = Plan::Builder;
         let (suspended_at, created_at) = (None, at(0));
-        let org =
-            Organization { id: org_id, name: name.to_owned(), plan, suspended_at, created_at };
+        let org = Organization {
+            id: org_id,
+            name: name.to_owned(),
+            plan,
+            next_plan: None,
+            limit_overrides: [("max_concurrent_sandboxes".to_owned(), 7)].into(),
+            suspended_at,
+            created_at,
+        };
         let user_id = UserId::generate(at(0));
         let email = format!("dev@{name}.test");
         let user = User { id: user_id, org_id, email, created_at };
@@ -97,6 +104,7 @@ impl Tenant {
             project_id: self.project.id,
             created_by: self.key.id,
             template: base(),
+            pricing_version: "2026-07".to_owned(),
             phase: Phase::Ready,
             generation: 0,
             host: HOST.to_owned(),

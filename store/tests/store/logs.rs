@@ -181,8 +181,9 @@ async fn old_logs_are_purged_and_the_output_stays() {
         let tx = db.begin().await.unwrap();
         assert!(commands.finish(&tx, command.id, &exited("onetwo")).await.unwrap()); // at 9 s
         tx.commit().await.unwrap();
-        let purge =
-            async |before| store::commands::purge_logs(db.write(), before, 10).await.unwrap();
+        let purge = async |before| {
+            store::commands::purge_logs(db.write(), &[(command.org_id, before)], 10).await.unwrap()
+        };
         assert_eq!(purge(at(9)).await, 0, "not before");
         assert_eq!(purge(at(10)).await, 1);
         assert_eq!(purge(at(10)).await, 0, "once");

@@ -76,8 +76,14 @@ async fn tables_of_tenants_carry_the_organization() {
         };
         let without: BTreeSet<_> =
             texts(db, tables).await.difference(&texts(db, with_org).await).cloned().collect();
-        let installation =
-            ["organizations", "seaql_migrations", "signing_keys", "template_versions", "templates"];
+        let installation = [
+            "organizations",
+            "pricing_versions",
+            "seaql_migrations",
+            "signing_keys",
+            "template_versions",
+            "templates",
+        ];
         assert_eq!(without, installation.map(str::to_owned).into());
     })
     .await;

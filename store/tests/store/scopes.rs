@@ -3,6 +3,7 @@
 use domain::{command::Status, sandbox::Sandbox};
 use store::{
     Db, Error, PageRequest, Reach,
+    billing::Lock,
     sandboxes::SandboxFilter,
     usage::{Metric, UsageRecord, UsageRecordId},
 };
@@ -140,30 +141,31 @@ async fn usage_of_others_is_invisible() {
         let record = UsageRecord {
             id: UsageRecordId::generate(at(1)),
             org_id: acme.org.id,
-            project_id: Some(acme.project.id),
+            project_id: acme.project.id,
+            sandbox_id: sandbox.id,
             metric: Metric::SandboxCreates,
             resource_id: sandbox.id.to_string(),
             amount: 1,
             at: at(1),
         };
         let tx = db.begin().await.unwrap();
-        store::meters::open(&tx, &sandbox, at(1), 1000, "2026-07").await.unwrap();
+        store::meters::open(&tx, &sandbox, at(1), 1000).await.unwrap();
         store::usage(acme.reach()).record(&tx, &record).await.unwrap();
         tx.commit().await.unwrap();
+        let orgs = [acme.org.id];
         for (reach, who) in strangers {
-            let theirs = store::usage(reach);
-            let seconds = theirs.compute_unit_seconds(db.read(), at(0), at(99), at(99)).await;
-            assert_eq!(seconds.unwrap(), 0, "{who}");
+            let theirs = store::usage(reach.clone());
+            let meters = store::billing(reach).unsettled_meters(db.read(), &orgs, Lock::Look).await;
+            assert_eq!(meters.unwrap(), [], "{who}");
             assert_eq!(theirs.recent(db.read(), 10).await.unwrap(), [], "{who}");
-            assert_eq!(theirs.live_sandboxes(db.read()).await.unwrap(), 0, "{who}");
             let tx = db.begin().await.unwrap();
             assert!(matches!(theirs.record(&tx, &record).await, Err(Error::Missing(_))), "{who}");
         }
         let ours = store::usage(acme.only(&acme.project));
-        let seconds = ours.compute_unit_seconds(db.read(), at(0), at(99), at(99)).await;
-        assert_eq!(seconds.unwrap(), 98);
+        let meters = store::billing(acme.only(&acme.project));
+        let meters = meters.unsettled_meters(db.read(), &orgs, Lock::Look).await;
+        assert_eq!(meters.unwrap().len(), 1);
         assert_eq!(ours.recent(db.read(), 10).await.unwrap(), [record]);
-        assert_eq!(ours.live_sandboxes(db.read()).await.unwrap(), 1);
     })
     .await;
 }

@@ -53,7 +53,7 @@ async fn a_restricted_reach_defaults_to_its_first_project() {
 async fn a_plan_that_this_version_does_not_know_is_the_free_one() {
     on_each(async |db| {
         let acme = Tenant::new(db, "acme").await;
-        organizations::set_plan(db.write(), acme.org.id, Plan::Enterprise).await.unwrap();
+        organizations::set_plan(db.write(), acme.org.id, Plan::Enterprise, None).await.unwrap();
         let read = async || organizations::get(db.read(), acme.org.id).await.unwrap().plan;
         assert_eq!(read().await, Plan::Enterprise);
         // A newer version may widen the check before this one is replaced.

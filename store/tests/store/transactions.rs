@@ -28,7 +28,7 @@ async fn a_quota_holds_under_contention() {
         let acme = Tenant::new(db, "acme").await;
         let admitted = join_all((0..64).map(|_| create(db, &acme))).await;
         assert_eq!(admitted.into_iter().filter(|admitted| *admitted).count(), 10);
-        let live = store::usage(acme.reach()).live_sandboxes(db.read()).await.unwrap();
+        let live = store::sandboxes(acme.reach()).count_live(db.read(), acme.org.id).await.unwrap();
         assert_eq!(live, LIMIT);
     })
     .await;

@@ -329,7 +329,7 @@ async fn a_link_opens_nothing_else(database: Database) {
 
 /// The record of a command and its kept output stay when its log is dropped.
 async fn logs_are_kept_for_a_time(database: Database) {
-    let world = World::on(database).with(|config| config.log_retention_days = 7).await;
+    let world = World::on(database).with(|config| config.log_retention_days = Some(7)).await;
     let acme = world.team("acme").await;
     let sandbox = acme.starts(json!({})).await;
     let run = acme.runs(&sandbox, "echo a; echo b").await;

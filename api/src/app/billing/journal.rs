@@ -1,0 +1,75 @@
+//! The ledger as a plain-text journal that hledger reads. Accounts are those of the ledger below the
+//! organization's name; every transaction has its number, kind and reason.
+
+use std::fmt::Write;
+
+use billing::money::decimal;
+use domain::id::{GrantId, OrganizationId};
+use store::{
+    Db, Reach,
+    rows::{PostingRow, TransactionRow},
+};
+
+use super::convert::instant;
+use crate::app::error::Result;
+
+const PAGE: u32 = 500;
+
+/// Writes an organization's journal piece by piece.
+///
+/// # Errors
+/// When the database does not answer, or `write` fails.
+pub async fn export(
+    db: &Db,
+    org: OrganizationId,
+    mut write: impl FnMut(&str) -> std::io::Result<()>,
+) -> anyhow::Result<()> {
+    let billing = store::billing(Reach::Tenant { org, projects: None });
+    write("commodity 1000.000000000 credits\n\n")?;
+    let mut after = 0;
+    loop {
+        let page = billing.journal(db.read(), org, after, PAGE).await?;
+        let Some((last, _)) = page.last() else { return Ok(()) };
+        after = last.seq;
+        for (transaction, postings) in &page {
+            write(&entry(org, transaction, postings)?)?;
+        }
+    }
+}
+
+fn entry(
+    org: OrganizationId,
+    transaction: &TransactionRow,
+    postings: &[PostingRow],
+) -> Result<String> {
+    let at = instant(transaction.at)?;
+    let mut text = format!(
+        "{} ({}) {}  ; at: {}, key: {}",
+        at.format("%Y-%m-%d"),
+        transaction.seq,
+        transaction.kind,
+        at.format("%H:%M:%S%.6fZ"),
+        transaction.key,
+    );
+    if let Some(pricing) = &transaction.pricing_version {
+        let _ = write!(text, ", pricing: {pricing}");
+    }
+    if let Some(reason) = &transaction.reason {
+        // One line, and nothing that begins a tag of its own.
+        let reason: String = reason
+            .chars()
+            .map(|c| if c.is_control() || c == ',' || c == ':' { ' ' } else { c })
+            .collect();
+        let _ = write!(text, ", reason: {reason}");
+    }
+    text.push('\n');
+    for posting in postings {
+        let _ = write!(text, "    {org}:{}", posting.account);
+        if let Some(grant) = posting.grant_id {
+            let _ = write!(text, ":{}", GrantId::from_uuid(grant));
+        }
+        let _ = writeln!(text, "  {} credits", decimal(posting.amount));
+    }
+    text.push('\n');
+    Ok(text)
+}

@@ -1,0 +1,371 @@
+//! What operators do to an organization's account. Each change settles the account first, so that it
+//! touches nothing that happened before it, and says why it was made.
+
+use std::sync::Arc;
+
+use billing::{
+    credit::{self, Grant, GrantKind},
+    ledger::{Heading, Kind},
+    money,
+    period::Period,
+    pricing::{PricingVersion, in_force},
+    settle::{self, Wrong},
+};
+use chrono::{DateTime, Utc};
+use domain::{
+    Refused,
+    id::{GrantId, OrganizationId, TransactionId},
+    limits::Plan,
+};
+use rust_decimal::Decimal;
+use store::{Everyone, Tx, billing::Billing, rows::WindowRow};
+
+use super::{
+    Rules,
+    convert::{self, from_of, period, word},
+    entry::Entry,
+    prices::{self, NOTICE, PriceLists},
+    settle as settling,
+};
+use crate::{
+    app::{App, error::Result},
+    bus::Nudge,
+    work::announcements::KEYS,
+};
+
+const MAX_REASON_CHARS: usize = 500;
+
+/// Credit to grant.
+#[derive(Debug, Clone)]
+pub struct NewGrant {
+    /// Bought, or for another reason.
+    pub kind: GrantKind,
+    /// In credits.
+    pub credits: Decimal,
+    /// Smaller is burnt first; the kind's own if none is named.
+    pub priority: Option<i64>,
+    /// When it is lost.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// A grant with the same key is made once.
+    pub key: String,
+    /// Why.
+    pub reason: String,
+}
+
+fn checked_reason(reason: &str) -> Result<String> {
+    let reason = reason.trim();
+    if reason.is_empty() || reason.chars().count() > MAX_REASON_CHARS {
+        let text = format!("reason must be 1 to {MAX_REASON_CHARS} characters");
+        return Err(Refused::invalid("reason", text).into());
+    }
+    Ok(reason.to_owned())
+}
+
+fn accounts() -> Billing {
+    store::billing(Everyone::for_worker("manage"))
+}
+
+async fn begin(
+    app: &App,
+    org: OrganizationId,
+    now: DateTime<Utc>,
+) -> Result<(Tx, PriceLists, Rules)> {
+    let (tx, rules) = (app.db.begin().await?, Rules::of(&app.config));
+    let prices = prices::read(&tx).await?;
+    settling::organization(&tx, &rules, &prices, org, now).await?;
+    Ok((tx, prices, rules))
+}
+
+/// Settles again, now that something is different, and commits.
+async fn finish(
+    app: &App,
+    (tx, prices, rules): (Tx, PriceLists, Rules),
+    org: OrganizationId,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    settling::organization(&tx, &rules, &prices, org, now).await?;
+    // A sandbox that had to stop at an instant that has passed is stopped by the worker.
+    accounts().wake(&tx, org, now).await?;
+    tx.commit().await?;
+    app.bus.publish(Nudge::Billing);
+    Ok(())
+}
+
+/// Grants credit. The same key again changes nothing.
+///
+/// # Errors
+/// `invalid_request` for an amount that is not above zero, has more than nine places, or a kind that
+/// only plans give; `Missing` for the organization.
+pub async fn grant_credit(app: &Arc<App>, org: OrganizationId, new: NewGrant) -> Result<()> {
+    let now = app.clock.now();
+    let reason = checked_reason(&new.reason)?;
+    if new.key.is_empty() || new.key.len() > 128 {
+        return Err(Refused::invalid("key", "key must be 1 to 128 bytes").into());
+    }
+    match new.kind {
+        GrantKind::Purchased | GrantKind::Adjustment | GrantKind::Free => {}
+        GrantKind::Plan => {
+            return Err(Refused::invalid("kind", "plan credit comes with the plan").into());
+        }
+    }
+    let amount = money::nano(new.credits).filter(|amount| *amount > 0).ok_or_else(|| {
+        Refused::invalid("credits", "credits must be above zero, with at most nine places")
+    })?;
+    if new.expires_at.is_some_and(|at| at <= now) {
+        return Err(Refused::invalid("expires-at", "expires-at must be in the future").into());
+    }
+    let (tx, prices, rules) = begin(app, org, now).await?;
+    let mut account = accounts().lock_account(&tx, org).await?;
+    let grant = Grant {
+        id: GrantId::generate(now),
+        kind: new.kind,
+        priority: new.priority.unwrap_or_else(|| new.kind.priority()),
+        amount,
+        remaining: amount,
+        starts_at: now,
+        expires_at: new.expires_at,
+    };
+    let open = period(account.open_from)?;
+    let key = format!("grant:{}", new.key);
+    let coming = settle::grant(&grant, key, now, open, Some(reason)).map_err(settling::sum)?;
+    let mut entry = Entry::default();
+    entry.grant(org, &grant);
+    entry.book(org, &mut account, &coming, now);
+    entry.accounts.push(account);
+    match entry.write(&tx, &accounts()).await {
+        Err(crate::app::error::Error::Store(store::Error::Taken(_))) => {
+            tx.rollback().await?;
+            Ok(())
+        }
+        Err(error) => Err(error),
+        Ok(_) => finish(app, (tx, prices, rules), org, now).await,
+    }
+}
+
+/// Sets the plan at once, or at an instant to come. What was used before keeps its terms.
+///
+/// # Errors
+/// `invalid_request` for a plan that the installation does not offer or an instant in the past.
+pub async fn set_plan(
+    app: &Arc<App>,
+    org: OrganizationId,
+    plan: Plan,
+    at: Option<DateTime<Utc>>,
+    reason: &str,
+) -> Result<()> {
+    let now = app.clock.now();
+    let reason = checked_reason(reason)?;
+    let at = at.unwrap_or(now);
+    if at < now {
+        return Err(Refused::invalid("at", "a plan cannot change in the past").into());
+    }
+    if !app.config.catalogue().plans().contains(&plan) {
+        let text = format!("this installation does not offer the plan {}", plan.as_str());
+        return Err(Refused::invalid("plan", text).into());
+    }
+    let begun = begin(app, org, now).await?;
+    let current = store::organizations::lock(&begun.0, org).await?.organization;
+    let next = Some((plan, at));
+    store::organizations::set_plan(&begun.0, org, current.plan, next).await?;
+    let setting = ("plan", Some(plan.as_str()));
+    accounts().note_change(&begun.0, org, setting, at, &reason, now).await?;
+    store::notify(&begun.0, KEYS).await?;
+    finish(app, begun, org, now).await?;
+    app.auth.forget_rows();
+    Ok(())
+}
+
+/// Sets how much may be invoiced in a month; `None` = without end.
+///
+/// # Errors
+/// `invalid_request` for an amount below zero or with more than nine places.
+pub async fn set_spend_cap(
+    app: &Arc<App>,
+    org: OrganizationId,
+    cap: Option<Decimal>,
+    reason: &str,
+) -> Result<()> {
+    let now = app.clock.now();
+    let reason = checked_reason(reason)?;
+    let nano = match cap {
+        None => None,
+        Some(cap) => Some(money::nano(cap).filter(|nano| *nano >= 0).ok_or_else(|| {
+            Refused::invalid("cap", "cap must be zero or more, with at most nine places")
+        })?),
+    };
+    let begun = begin(app, org, now).await?;
+    let mut account = accounts().lock_account(&begun.0, org).await?;
+    account.spend_cap = nano;
+    accounts().update_accounts(&begun.0, &[account]).await?;
+    let text = cap.map(|cap| cap.to_string());
+    let setting = ("spend_cap", text.as_deref());
+    accounts().note_change(&begun.0, org, setting, now, &reason, now).await?;
+    finish(app, begun, org, now).await
+}
+
+/// Sets a limit whatever the plan says, or with `None` leaves it to the plan again.
+///
+/// # Errors
+/// `invalid_request` for an unknown limit.
+pub async fn set_limit(
+    app: &Arc<App>,
+    org: OrganizationId,
+    name: &str,
+    value: Option<u64>,
+    reason: &str,
+) -> Result<()> {
+    let now = app.clock.now();
+    let reason = checked_reason(reason)?;
+    let mut probe = Plan::Free.limits(app.config.catalogue());
+    probe.set(name, value.unwrap_or(0))?;
+    let tx = app.db.begin().await?;
+    let mut overrides = store::organizations::lock(&tx, org).await?.organization.limit_overrides;
+    match value {
+        Some(value) => overrides.insert(name.to_owned(), value),
+        None => overrides.remove(name),
+    };
+    store::organizations::set_limit_overrides(&tx, org, &overrides).await?;
+    let text = value.map(|value| value.to_string());
+    accounts().note_change(&tx, org, (name, text.as_deref()), now, &reason, now).await?;
+    store::notify(&tx, KEYS).await?;
+    tx.commit().await?;
+    app.auth.forget_rows();
+    Ok(())
+}
+
+/// Publishes a pricing version. It may not become valid sooner than every server can know it, nor
+/// before a version that is published already.
+///
+/// # Errors
+/// `invalid_request` naming the field.
+pub async fn publish_pricing(app: &App, version: &PricingVersion) -> Result<()> {
+    let now = app.clock.now();
+    version.check().map_err(|error| Refused::invalid("pricing", error.to_string()))?;
+    if version.valid_from < now + NOTICE {
+        let text = format!("validFrom must be at least {} s from now", NOTICE.num_seconds());
+        return Err(Refused::invalid("validFrom", text).into());
+    }
+    let known = prices::read(app.db.read()).await?;
+    if let Some(last) = in_force(known.all().values(), DateTime::<Utc>::MAX_UTC) {
+        if last.valid_from >= version.valid_from {
+            let text = format!("validFrom must be after that of {}", last.name);
+            return Err(Refused::invalid("validFrom", text).into());
+        }
+        if last.currency != version.currency {
+            let text = format!("currency must be {}, as that of all others", last.currency);
+            return Err(Refused::invalid("currency", text).into());
+        }
+    }
+    let row = convert::version_row(version);
+    match store::billing::pricing::insert(app.db.write(), &row, now).await {
+        Err(store::Error::Taken(_)) => {
+            Err(Refused::invalid("name", "a version of this name is published already").into())
+        }
+        Err(error) => Err(error.into()),
+        Ok(()) => {
+            app.prices.forget();
+            Ok(())
+        }
+    }
+}
+
+/// A quantity that was measured wrong.
+#[derive(Debug, Clone)]
+pub struct Correction {
+    /// The window's transaction.
+    pub transaction: TransactionId,
+    /// The window in it: its sandbox, metric, start and part.
+    pub window: WindowRow,
+    /// What it should have been, in thousandths of a unit.
+    pub quantity_milli: i64,
+    /// Why.
+    pub reason: String,
+}
+
+/// Corrects a window of usage by a transaction that points back. The window stays; another part of it
+/// holds the difference, which the statement of the first open period shows as an adjustment.
+///
+/// # Errors
+/// `invalid_request` for a quantity below zero or a transaction that is no usage of the organization.
+pub async fn correct_usage(
+    app: &Arc<App>,
+    org: OrganizationId,
+    correction: Correction,
+) -> Result<TransactionId> {
+    let now = app.clock.now();
+    let reason = checked_reason(&correction.reason)?;
+    if correction.quantity_milli < 0 {
+        return Err(Refused::invalid("quantity", "quantity must be zero or more").into());
+    }
+    let begun = begin(app, org, now).await?;
+    let (tx, prices) = (&begun.0, &begun.1);
+    let mut account = accounts().lock_account(tx, org).await?;
+    let found = accounts().find_transaction(tx, correction.transaction).await?;
+    let found = found.filter(|row| row.org_id == org.uuid()).ok_or_else(|| {
+        Refused::invalid("transaction", "the organization has no such transaction")
+    })?;
+    let window = &correction.window;
+    let version = prices.get(&window.pricing_version)?;
+    let metric = word(&window.metric, "a window's metric")?;
+    let price = |quantity| version.price(metric, quantity).map_err(settling::sum);
+    let amount = price(correction.quantity_milli)? - window.amount;
+    if amount == 0 {
+        return Err(Refused::invalid("quantity", "this costs what was booked").into());
+    }
+    let postings = accounts().postings(tx, &[correction.transaction]).await?;
+    let postings: Vec<_> = postings.iter().map(convert::posting).collect::<Result<_>>()?;
+    let wrong = Wrong {
+        id: correction.transaction,
+        postings: &postings,
+        pricing: found.pricing_version.clone(),
+    };
+    let open = period(account.open_from)?;
+    let used = Period::of(convert::instant(window.started_at)?);
+    let part = account.last_seq + 1;
+    let heading = Heading {
+        kind: Kind::Correction,
+        key: format!("correction:{}:{part}", correction.transaction),
+        at: now,
+        booked: used.max(open),
+        pricing: found.pricing_version,
+        corrects: Some(correction.transaction),
+        reason: Some(reason),
+    };
+    // Also grants that nothing is left of: what comes back comes back to them.
+    let ids: Vec<_> = postings.iter().filter_map(|posting| posting.grant).collect();
+    let mut grants = Vec::new();
+    for row in accounts().grants(tx, &ids).await? {
+        grants.push(convert::grant(&row)?);
+    }
+    for row in accounts().grants_left(tx, &[org]).await? {
+        if !ids.contains(&GrantId::from_uuid(row.id)) {
+            grants.push(convert::grant(&row)?);
+        }
+    }
+    credit::sort(&mut grants);
+    let transaction = if amount < 0 {
+        settle::give_back(&mut grants, &wrong, -amount, heading)
+    } else {
+        settle::take_more(&mut grants, &wrong, amount, heading, now)
+    }
+    .map_err(settling::sum)?;
+    let mut entry = Entry::default();
+    let id = entry.book(org, &mut account, &transaction, now);
+    let again = format!(":{id}");
+    for (_, expiry) in settle::expire(&mut grants, now, open, &again).map_err(settling::sum)? {
+        entry.book(org, &mut account, &expiry, now);
+    }
+    grants.iter().for_each(|grant| entry.left(grant));
+    entry.window(WindowRow {
+        part,
+        quantity: correction.quantity_milli - window.quantity,
+        amount,
+        booked_from: from_of(used.max(open)),
+        transaction_id: Some(id.uuid()),
+        ..window.clone()
+    })?;
+    entry.accounts.push(account);
+    entry.write(tx, &accounts()).await?;
+    finish(app, begun, org, now).await?;
+    Ok(id)
+}

@@ -1,0 +1,110 @@
+//! Settles whoever is due, many organizations in one transaction, and then stops what has outlived its
+//! credit, at the instant at which that ended.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::id::OrganizationId;
+use store::{ConnectionTrait, Everyone, billing::Lock};
+
+use super::{
+    Rules,
+    book::{self, Book},
+    convert::corrupt,
+    entry::Entry,
+    prices::PriceLists,
+    settle::{self, Stop},
+};
+use crate::{
+    app::{App, error::Result},
+    work::reconcile,
+};
+
+/// Accounts settled in one transaction.
+const BATCH: u32 = 64;
+/// When an account whose books make no sense is looked at again.
+const BROKEN_PAUSE: TimeDelta = TimeDelta::minutes(5);
+
+/// Settles a batch of due accounts; `true` when it was a full one and there may be more.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn round(app: &Arc<App>) -> Result<bool> {
+    let now = app.clock.now();
+    let rules = Rules::of(&app.config);
+    let prices = app.prices.get(app.db.read(), now).await?;
+    let billing = store::billing(Everyone::for_worker("billing"));
+    let tx = app.db.begin().await?;
+    let accounts = billing.claim_due(&tx, now, BATCH).await?;
+    let n_claimed = accounts.len();
+    if accounts.is_empty() {
+        tx.rollback().await?;
+        return Ok(false);
+    }
+    let books = book::read(&tx, &billing, &prices, accounts, now, Lock::Hold).await?;
+    let mut entry = Entry::default();
+    let mut stops = Vec::new();
+    for book in books {
+        let (org, kept) = (book.org, book.account.clone());
+        let mut own = Entry::default();
+        match settle::one(&tx, &billing, &rules, &prices, book, &mut own, now).await {
+            Ok(stop) => {
+                stops.extend(stop.filter(|stop| stop.at <= now).map(|stop| (org, stop)));
+                entry.append(own);
+            }
+            Err(error) => {
+                // One organization's nonsense must not keep the others from being billed.
+                tracing::error!(%org, %error, "an organization's books cannot be settled");
+                let mut account = kept;
+                account.due_at = (now + BROKEN_PAUSE).timestamp_micros();
+                entry.accounts.push(account);
+            }
+        }
+    }
+    let alerts = entry.write(&tx, &billing).await?;
+    tx.commit().await?;
+    settle::announce(&alerts);
+    for (org, stop) in stops {
+        stop_all(app, org, stop).await?;
+    }
+    Ok(u32::try_from(n_claimed).is_ok_and(|n| n >= BATCH))
+}
+
+/// Ends every live sandbox of an organization at the instant of the stop.
+async fn stop_all(app: &Arc<App>, org: OrganizationId, stop: Stop) -> Result<()> {
+    let sandboxes = store::sandboxes(Everyone::for_worker("billing"));
+    let live = sandboxes.live_of(app.db.read(), org).await?;
+    if live.is_empty() {
+        return Ok(());
+    }
+    let n = live.len();
+    tracing::info!(%org, at = %stop.at, code = stop.code.as_str(), n, "stopping sandboxes");
+    for sandbox in live {
+        let id = sandbox.id;
+        if let Err(error) = reconcile::stop(app, &sandbox, stop.at).await {
+            tracing::warn!(sandbox = %id, %error, "a sandbox without credit is stopped later");
+        }
+    }
+    // What has ended is settled at once, up to its end.
+    store::billing(Everyone::for_worker("billing"))
+        .wake(app.db.write(), org, app.clock.now())
+        .await?;
+    Ok(())
+}
+
+/// An organization's books as they stand, without holding anything. `c` is a snapshot if more is read
+/// that must fit them.
+///
+/// # Errors
+/// When the database does not answer; `Missing` without an account.
+pub async fn look(
+    c: &impl ConnectionTrait,
+    prices: &PriceLists,
+    org: OrganizationId,
+    now: DateTime<Utc>,
+) -> Result<Book> {
+    let billing = store::billing(Everyone::for_worker("billing"));
+    let account = billing.account(c, org).await?;
+    let mut books = book::read(c, &billing, prices, vec![account], now, Lock::Look).await?;
+    books.pop().ok_or_else(|| corrupt("a book without an account"))
+}

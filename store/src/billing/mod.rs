@@ -1,0 +1,33 @@
+//! Queries of what usage costs and who pays: accounts, credit, windows, the ledger, statements. Rows in,
+//! rows out: the numbers are decided in `billing`, which this crate does not know.
+
+mod accounts;
+mod books;
+mod measures;
+pub mod pricing;
+mod reports;
+
+pub use measures::Lock;
+use uuid::Uuid;
+
+use crate::Reach;
+
+/// Rows of at most this many columns go into one statement in chunks of [`CHUNK`]; SQLite takes
+/// 32,766 parameters.
+const CHUNK: usize = 2_000;
+
+/// The books within reach.
+#[must_use]
+pub const fn billing(reach: Reach) -> Billing {
+    Billing { reach }
+}
+
+/// The books within a reach.
+#[derive(Debug, Clone)]
+pub struct Billing {
+    reach: Reach,
+}
+
+fn values(ids: &[Uuid]) -> impl Iterator<Item = Uuid> + '_ {
+    ids.iter().copied()
+}
