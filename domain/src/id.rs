@@ -149,13 +149,15 @@ pub mod entity {
         Grant GrantId "grt";
         /// A balanced transaction of the ledger.
         Transaction TransactionId "txn";
+        /// Something that happened, told to whoever wants to know.
+        Event EventId "evt";
         /// What an organization was billed for a period.
         Statement StatementId "inv";
     }
 }
 pub use entity::{
-    ApiKeyId, CommandId, GrantId, OrganizationId, ProjectId, SandboxId, SigningKeyId, StatementId,
-    TemplateId, TemplateVersionId, TransactionId, UserId,
+    ApiKeyId, CommandId, EventId, GrantId, OrganizationId, ProjectId, SandboxId, SigningKeyId,
+    StatementId, TemplateId, TemplateVersionId, TransactionId, UserId,
 };
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub const UNIQUE: &[(&str, &str)] = &[
     ("ledger_transactions_org_id_id_key", "ledger_transactions.org_id, ledger_transactions.id"),
     ("ledger_transactions_seq_key", "ledger_transactions.org_id, ledger_transactions.seq"),
     ("ledger_transactions_key_key", "ledger_transactions.org_id, ledger_transactions.key"),
+    ("outbox_events_id_key", "outbox_events.id"),
+    ("outbox_events_sequence_key", "outbox_events.subject, outbox_events.sequence"),
     ("statements_period_key", "statements.org_id, statements.period_from"),
     ("meters_one_open", "meters.sandbox_id, meters.metric"),
     ("usage_records_measured_key", "usage_records.metric, usage_records.resource_id"),

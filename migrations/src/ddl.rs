@@ -11,7 +11,9 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr};
 /// ids in this order; no null is among them, but for PostgreSQL the primary key has another order
 /// then. Else it may read that key backwards, and to its end for an organization that has been idle
 /// for long. SQLite has no such order in an index and needs none.
-const WORDS: [(&str, &str); 5] = [
+const WORDS: [(&str, &str); 6] = [
+    // A number that rises with every row.
+    (" bigint generated always as identity primary key", " integer primary key autoincrement"),
     (" uuid", " blob"),
     (" bytea", " blob"),
     (" bigint", " integer"),

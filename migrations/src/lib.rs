@@ -19,6 +19,9 @@ impl MigratorTrait for Migrator {
     }
 }
 
+/// Partitions of the outbox.
+pub const OUTBOX_PARTITIONS: i64 = first::events::PARTITIONS;
+
 /// Every schema statement, for telling whether two builds have the same schema.
 pub fn statements() -> impl std::hash::Hash {
     first::statements()

@@ -176,6 +176,24 @@ pub struct IdempotencyRow {
     pub expires_at: i64,
 }
 
+/// A row of `outbox_events`.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct EventRow {
+    pub position: i64,
+    pub id: Uuid,
+    pub org_id: Uuid,
+    pub partition: i64,
+    pub subject: String,
+    pub sequence: i64,
+    #[sea_orm(from_alias = "type")]
+    pub kind: String,
+    pub data: String,
+    pub trace_parent: Option<String>,
+    pub occurred_at: i64,
+    pub created_at: i64,
+    pub published_at: Option<i64>,
+}
+
 /// A row of `signing_keys`.
 #[derive(Clone, FromQueryResult)]
 pub struct SigningKeyRow {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use domain::{id::ApiKeyId, key::ApiKey};
 use store::{Page, PageRequest};
 
-use super::{App, Caller, error::Result};
+use super::{App, Caller, error::Result, events};
 
 /// Lists the organization's keys, revoked ones included, newest first.
 ///
@@ -33,8 +33,13 @@ pub async fn revoke(app: &Arc<App>, caller: &Caller, id: ApiKeyId) -> Result<Api
     // A client that goes away while this commits must not leave the key in this server's memory.
     let work = async move {
         let tx = working.db.begin().await?;
-        let key = store::api_keys(reach).revoke(&tx, id, working.clock.now()).await?;
+        let now = working.clock.now();
+        let key = store::api_keys(reach).revoke(&tx, id, now).await?;
         store::notify(&tx, crate::work::announcements::KEYS).await?;
+        // One that was revoked before keeps its instant, and was told of then.
+        if key.revoked_at == Some(store::truncate(now)) {
+            events::emit(&tx, &[events::key_revoked(&key, now)], now).await?;
+        }
         tx.commit().await?;
         working.auth.forget_rows();
         Ok(key)

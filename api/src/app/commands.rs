@@ -19,6 +19,7 @@ pub use super::command_logs::{CommandEvent, LogPage, log_download_url, log_text,
 use super::{
     App, Caller,
     error::{Error, Result},
+    events,
     idempotency::{self, Answer, Idempotent, Known},
     readiness,
 };
@@ -296,6 +297,10 @@ async fn cancel_queued(app: &App, command: &Command, mode: CancelMode) -> Result
     let tx = app.db.begin().await?;
     let everyone = store::Everyone::for_worker("cancel");
     let canceled = store::commands(everyone).cancel_queued(&tx, command.id, mode, now).await?;
+    if canceled {
+        let over = Command { status: Status::Canceled, finished_at: Some(now), ..command.clone() };
+        events::emit(&tx, &[events::finished(&over)], now).await?;
+    }
     tx.commit().await?;
     app.bus.publish(Nudge::Command(command.id));
     Ok(canceled)

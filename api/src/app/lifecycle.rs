@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::sandbox::{Effect, EndReason, Phase, Sandbox, Step};
 use store::{Everyone, Tx};
 
-use super::{App, error::Result};
+use super::{App, error::Result, events};
 use crate::bus::Nudge;
 
 /// When the reconciler looks after a removal that its initiator did not finish.
@@ -46,6 +46,10 @@ pub async fn take(
         next.removed_at = Some(change.at);
     }
     let next = store_next(app, tx, next, ends).await?;
+    let mut told = Vec::new();
+    if step.effects.contains(&Effect::OpenMeter) {
+        told.push(events::ready(&next, change.at));
+    }
     for effect in step.effects {
         match effect {
             Effect::OpenMeter => {
@@ -60,12 +64,18 @@ pub async fn take(
             Effect::CloseMeter => store::meters::close(tx, next.id, change.at).await?,
             Effect::EndCommands => {
                 let everyone = Everyone::for_worker("lifecycle");
-                store::commands(everyone).kill_of_sandbox(tx, next.id, change.at).await?;
+                let killed =
+                    store::commands(everyone).kill_of_sandbox(tx, next.id, change.at).await?;
+                told.extend(killed.iter().map(events::finished));
             }
             // Not a row: the initiator removes after the commit, the reconciler if it does not.
             Effect::Remove => {}
         }
     }
+    if ends {
+        told.push(events::ended(&next, change.at));
+    }
+    events::emit(tx, &told, app.clock.now()).await?;
     Ok(next)
 }
 

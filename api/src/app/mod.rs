@@ -7,6 +7,7 @@ pub mod caller;
 pub mod command_logs;
 pub mod commands;
 pub mod error;
+pub mod events;
 pub mod files;
 pub mod guests;
 pub mod health;

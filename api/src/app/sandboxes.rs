@@ -16,6 +16,7 @@ use store::{Page, PageRequest, sandboxes::SandboxFilter, usage::Metric};
 use super::{
     App, Caller, billing,
     error::{Error, Result},
+    events,
     idempotency::{self, Answer, Idempotent, Known},
     lifecycle::{self, Change},
 };
@@ -132,6 +133,7 @@ async fn accept(
     let id = sandbox.id.to_string();
     super::usage::count(app, &tx, sandbox, Metric::SandboxCreates, id, 1, sandbox.created_at)
         .await?;
+    events::emit(&tx, &[events::created(sandbox)], sandbox.created_at).await?;
     tx.commit().await?;
     Ok(true)
 }

@@ -13,7 +13,7 @@ use domain::{
 };
 use store::{Db, Reach, Tx};
 
-use super::{billing::Rules, error::Result};
+use super::{billing::Rules, error::Result, events};
 use crate::auth;
 
 /// What to make. What exists already by name is used.
@@ -97,6 +97,7 @@ pub async fn bootstrap(
         last_used_at: None,
     };
     store::api_keys(reach).insert(&tx, &key, &hash).await?;
+    events::emit(&tx, &[events::key_created(&key)], now).await?;
     tx.commit().await?;
     Ok(Bootstrapped { organization, user_id, project_id, key, secret })
 }

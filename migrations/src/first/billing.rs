@@ -25,7 +25,8 @@ pub(super) const STATEMENTS: &[&str] = &[
     )",
     // open_from: the first instant of the first period without a statement. plan_period: the period
     // whose plan credit was granted, plan_granted: how much of it, in billionths of the currency.
-    // stops_at: nothing new from this instant on, for stop_code; due_at: when a worker looks next.
+    // stops_at: nothing new from this instant on, for stop_code, and
+    // whether that it has come was told; due_at: when a worker looks next.
     "create table billing_accounts (
         org_id uuid not null,
         spend_cap bigint,
@@ -35,6 +36,7 @@ pub(super) const STATEMENTS: &[&str] = &[
         free_granted boolean not null,
         stops_at bigint,
         stop_code text,
+        stop_told boolean not null,
         due_at bigint not null,
         last_seq bigint not null,
         constraint billing_accounts_pkey primary key (org_id),

@@ -2,6 +2,7 @@
 
 mod billing;
 mod commands;
+pub(crate) mod events;
 mod records;
 mod sandboxes;
 mod templates;
@@ -20,7 +21,7 @@ impl MigrationName for First {
     }
 }
 
-pub(crate) const fn statements() -> [&'static [&'static str]; 6] {
+pub(crate) const fn statements() -> [&'static [&'static str]; 7] {
     [
         tenants::STATEMENTS,
         templates::STATEMENTS,
@@ -28,6 +29,7 @@ pub(crate) const fn statements() -> [&'static [&'static str]; 6] {
         sandboxes::STATEMENTS,
         commands::STATEMENTS,
         records::STATEMENTS,
+        events::STATEMENTS,
     ]
 }
 
@@ -39,6 +41,7 @@ impl MigrationTrait for First {
             ddl::run(c, noun).await?;
         }
         templates::seed(c).await?;
-        billing::seed(c).await
+        billing::seed(c).await?;
+        events::seed(c).await
     }
 }

@@ -28,6 +28,7 @@ pub struct AccountRow {
     pub free_granted: bool,
     pub stops_at: Option<i64>,
     pub stop_code: Option<String>,
+    pub stop_told: bool,
     pub due_at: i64,
     pub last_seq: i64,
     pub plan: String,

@@ -19,7 +19,7 @@ fn select(condition: &str) -> Sql {
     Sql::new(
         format!(
             "select a.org_id, a.spend_cap, a.open_from, a.plan_period, a.plan_granted,
-               a.free_granted, a.stops_at, a.stop_code, a.due_at, a.last_seq,
+               a.free_granted, a.stops_at, a.stop_code, a.stop_told, a.due_at, a.last_seq,
                o.plan, o.next_plan, o.next_plan_at,
                exists (select 1 from sandboxes s where s.org_id = a.org_id
                  and s.phase in {CURRENT} and s.phase in {LIVE}) as live
@@ -104,8 +104,8 @@ impl Billing {
         self.reach.must_cover(OrganizationId::from_uuid(account.org_id), None)?;
         Sql::new(
             "insert into billing_accounts (org_id, spend_cap, open_from, plan_period, plan_granted,
-               free_granted, stops_at, stop_code, due_at, last_seq)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+               free_granted, stops_at, stop_code, stop_told, due_at, last_seq)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             [
                 account.org_id.into(),
                 account.spend_cap.into(),
@@ -115,6 +115,7 @@ impl Billing {
                 account.free_granted.into(),
                 account.stops_at.into(),
                 account.stop_code.as_deref().into(),
+                account.stop_told.into(),
                 account.due_at.into(),
                 account.last_seq.into(),
             ],
@@ -143,19 +144,20 @@ impl Billing {
                 a.free_granted.into(),
                 a.stops_at.into(),
                 a.stop_code.as_deref().into(),
+                a.stop_told.into(),
                 a.due_at.into(),
                 a.last_seq.into(),
             ]
         });
         let sql = Sql::new(
             "with v(org_id, spend_cap, open_from, plan_period, plan_granted, free_granted,
-               stops_at, stop_code, due_at, last_seq) as (values ",
+               stops_at, stop_code, stop_told, due_at, last_seq) as (values ",
             [],
         );
         let sql = sql.rows(rows).text(
             ") update billing_accounts as a set spend_cap = v.spend_cap, open_from = v.open_from,
                plan_period = v.plan_period, plan_granted = v.plan_granted,
-               free_granted = v.free_granted, stops_at = v.stops_at, stop_code = v.stop_code,
+               free_granted = v.free_granted, stops_at = v.stops_at, stop_code = v.stop_code, stop_told = v.stop_told,
                due_at = v.due_at, last_seq = v.last_seq
              from v where a.org_id = v.org_id",
         );

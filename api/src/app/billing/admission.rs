@@ -8,7 +8,7 @@ use domain::{Code, Refused, metric::Metric, sandbox::Sandbox};
 use store::{Everyone, Tx, billing::Lock, rows::AlertRow};
 
 use super::{book, settle::sum};
-use crate::app::{App, error::Result};
+use crate::app::{App, error::Result, events};
 
 /// Refuses new work of an organization whose account says that everything stops.
 ///
@@ -57,7 +57,11 @@ pub async fn note_quota(
         .collect();
     if !alerts.is_empty() {
         let billing = store::billing(Everyone::for_worker("admission"));
-        super::settle::announce(&billing.raise_alerts(tx, &alerts).await?);
+        let raised = billing.raise_alerts(tx, &alerts).await?;
+        super::settle::announce(&raised);
+        let told =
+            raised.iter().map(super::entry::threshold_reached).collect::<Result<Vec<_>>>()?;
+        events::emit(tx, &told, sandbox.created_at).await?;
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ struct StoredRate {
     per: i64,
 }
 
-pub(super) fn corrupt(what: impl Into<String>) -> Error {
+pub(in crate::app) fn corrupt(what: impl Into<String>) -> Error {
     store::Error::Corrupt(what.into()).into()
 }
 

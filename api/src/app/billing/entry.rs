@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use billing::{credit::Grant, ledger::Transaction, settle::Settlement};
+use billing::{credit::Grant, ledger::Transaction, money::decimal, settle::Settlement};
 use chrono::{DateTime, Utc};
 use domain::{
-    id::{OrganizationId, TransactionId},
+    id::{OrganizationId, ProjectId, SandboxId, TransactionId},
     limits::Plan,
+    metric::Metric,
 };
+use rust_decimal::Decimal;
 use store::{
     Tx,
     billing::Billing,
@@ -19,9 +21,17 @@ use store::{
 };
 use uuid::Uuid;
 
-use super::convert::{from_of, grant_row, period as period_at, transaction_rows};
-use super::settle::sum;
-use crate::app::error::Result;
+use super::{
+    convert::{from_of, grant_row, instant, period as period_at, transaction_rows, word},
+    settle::sum,
+};
+use crate::app::{
+    error::Result,
+    events::{
+        self, Event, Payload, Subject,
+        payload::{CreditGranted, ThresholdReached, UsageRecorded},
+    },
+};
 
 type TotalKey = (Uuid, i64, String, String);
 type LineKey = (Uuid, i64, i64, Uuid, String, String);
@@ -42,6 +52,8 @@ pub(super) struct Entry {
     pub alerts: Vec<AlertRow>,
     /// Plans that took effect.
     pub plans: Vec<(OrganizationId, Plan)>,
+    /// What is told of it.
+    pub events: Vec<Event>,
     lines: BTreeMap<LineKey, (i64, i64)>,
     totals: BTreeMap<TotalKey, i64>,
 }
@@ -60,13 +72,30 @@ impl Entry {
         self.statements.extend(other.statements);
         self.alerts.extend(other.alerts);
         self.plans.extend(other.plans);
+        self.events.extend(other.events);
         self.lines.extend(other.lines);
         self.totals.extend(other.totals);
     }
 
-    /// Notes a new grant and what is left of it at the end.
-    pub fn grant(&mut self, org: OrganizationId, grant: &Grant) {
+    /// Notes a new grant and the transaction with which it comes.
+    pub fn grant(
+        &mut self,
+        org: OrganizationId,
+        account: &mut AccountRow,
+        grant: &Grant,
+        coming: &Transaction,
+        now: DateTime<Utc>,
+    ) {
         self.grants.push(grant_row(org, grant));
+        let transaction_id = self.book(org, account, coming, now);
+        let payload = Payload::CreditGranted(CreditGranted {
+            grant_id: grant.id,
+            transaction_id,
+            kind: grant.kind.as_str(),
+            credits: decimal(grant.amount).to_string(),
+            expires_at: grant.expires_at,
+        });
+        self.events.push(Event::of_organization(org, payload, grant.starts_at));
     }
 
     /// Notes what is left of a grant, new or old.
@@ -173,7 +202,12 @@ impl Entry {
     }
 
     /// Writes it all. Returns the alerts that are new.
-    pub async fn write(self, tx: &Tx, billing: &Billing) -> Result<Vec<AlertRow>> {
+    pub async fn write(
+        self,
+        tx: &Tx,
+        billing: &Billing,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<AlertRow>> {
         billing.insert_grants(tx, &self.grants).await?;
         let left: Vec<_> = self.remaining.into_iter().collect();
         billing.update_grants(tx, &left).await?;
@@ -192,8 +226,50 @@ impl Entry {
             store::organizations::set_plan(tx, *org, *plan, None).await?;
         }
         billing.update_accounts(tx, &self.accounts).await?;
-        Ok(billing.raise_alerts(tx, &self.alerts).await?)
+        let alerts = billing.raise_alerts(tx, &self.alerts).await?;
+        let mut told = self.events;
+        for window in &self.windows {
+            told.push(usage_recorded(window, now)?);
+        }
+        for alert in &alerts {
+            told.push(threshold_reached(alert)?);
+        }
+        events::emit(tx, &told, now).await?;
+        Ok(alerts)
     }
+}
+
+fn usage_recorded(window: &WindowRow, now: DateTime<Utc>) -> Result<Event> {
+    let metric: Metric = word(&window.metric, "a window's metric")?;
+    let sandbox_id = SandboxId::from_uuid(window.sandbox_id);
+    let payload = Payload::UsageRecorded(UsageRecorded {
+        sandbox_id,
+        project_id: ProjectId::from_uuid(window.project_id),
+        metric: metric.as_str(),
+        started_at: instant(window.started_at)?,
+        ended_at: instant(window.ended_at)?,
+        part: window.part,
+        quantity: Decimal::new(window.quantity, 3).normalize().to_string(),
+        credits: decimal(window.amount).to_string(),
+        pricing_version: window.pricing_version.clone(),
+        period: period_at(window.booked_from)?.to_string(),
+        transaction_id: window.transaction_id.map(TransactionId::from_uuid),
+        correction: window.quantity < 0
+            || (metric == Metric::ComputeUnitSeconds && window.part > 0),
+    });
+    let org = OrganizationId::from_uuid(window.org_id);
+    Ok(Event { org, subject: Subject::of(sandbox_id), payload, at: now })
+}
+
+/// The event of an alert.
+pub(super) fn threshold_reached(alert: &AlertRow) -> Result<Event> {
+    let payload = Payload::ThresholdReached(ThresholdReached {
+        subject: alert.subject.clone(),
+        percent: alert.percent,
+        period: period_at(alert.period_from)?.to_string(),
+    });
+    let org = OrganizationId::from_uuid(alert.org_id);
+    Ok(Event::of_organization(org, payload, instant(alert.raised_at)?))
 }
 
 fn total_row((key, amount): (&TotalKey, &i64)) -> TotalRow {

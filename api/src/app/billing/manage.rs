@@ -129,10 +129,9 @@ pub async fn grant_credit(app: &Arc<App>, org: OrganizationId, new: NewGrant) ->
     let key = format!("grant:{}", new.key);
     let coming = settle::grant(&grant, key, now, open, Some(reason)).map_err(settling::sum)?;
     let mut entry = Entry::default();
-    entry.grant(org, &grant);
-    entry.book(org, &mut account, &coming, now);
+    entry.grant(org, &mut account, &grant, &coming, now);
     entry.accounts.push(account);
-    match entry.write(&tx, &accounts()).await {
+    match entry.write(&tx, &accounts(), now).await {
         Err(crate::app::error::Error::Store(store::Error::Taken(_))) => {
             tx.rollback().await?;
             Ok(())
@@ -365,7 +364,7 @@ pub async fn correct_usage(
         ..window.clone()
     })?;
     entry.accounts.push(account);
-    entry.write(tx, &accounts()).await?;
+    entry.write(tx, &accounts(), now).await?;
     finish(app, begun, org, now).await?;
     Ok(id)
 }

@@ -8,7 +8,7 @@
 pub mod admission;
 pub mod book;
 pub mod check;
-mod convert;
+pub(in crate::app) mod convert;
 mod entry;
 pub mod journal;
 pub mod manage;
@@ -71,6 +71,7 @@ pub async fn open_account(
         free_granted: false,
         stops_at: None,
         stop_code: None,
+        stop_told: false,
         due_at: now.timestamp_micros(),
         last_seq: 0,
         // Read together with the row, not stored in it.

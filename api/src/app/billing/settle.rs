@@ -34,7 +34,13 @@ use super::{
     prices::PriceLists,
     statements,
 };
-use crate::app::error::{Error, Result};
+use crate::app::{
+    error::{Error, Result},
+    events::{
+        Event, Payload,
+        payload::{CreditExhausted, PlanChanged},
+    },
+};
 
 /// Windows are cut this long after their end: by then it is known who was alive.
 const LAG: TimeDelta = TimeDelta::seconds(10);
@@ -73,7 +79,7 @@ pub async fn organization(
     for book in books {
         stop = one(tx, &billing, rules, prices, book, &mut entry, now).await?;
     }
-    let alerts = entry.write(tx, &billing).await?;
+    let alerts = entry.write(tx, &billing, now).await?;
     announce(&alerts);
     Ok(stop)
 }
@@ -118,7 +124,7 @@ fn up_to_date(
     for grant in book.grants.iter().filter(|g| before.get(&g.id) != Some(&g.remaining)) {
         entry.left(grant);
     }
-    note_stop(prices, book, stop, now)?;
+    note_stop(prices, book, entry, stop, now)?;
     alerts(rules, prices, book, entry, now)?;
     Ok(stop)
 }
@@ -158,8 +164,7 @@ fn plan_credit(
         let from = due.starts_at.timestamp_micros();
         let key = format!("grant:{}:{}:{from}", kind.as_str(), due.plan.as_str());
         let coming = settle::grant(&grant, key, due.starts_at, open, None).map_err(sum)?;
-        entry.grant(book.org, &grant);
-        entry.book(book.org, &mut book.account, &coming, now);
+        entry.grant(book.org, &mut book.account, &grant, &coming, now);
         book.grants.push(grant);
     }
     credit::sort(&mut book.grants);
@@ -169,6 +174,12 @@ fn plan_credit(
     if let Some((plan, at)) = book.next_plan
         && at <= now
     {
+        let payload = Payload::PlanChanged(PlanChanged {
+            plan: plan.as_str(),
+            previous_plan: book.plan.as_str(),
+            takes_effect_at: at,
+        });
+        entry.events.push(Event::of_organization(book.org, payload, at));
         (book.plan, book.next_plan) = (plan, None);
         entry.plans.push((book.org, plan));
     }
@@ -275,6 +286,7 @@ pub(super) fn is_complete(book: &Book, period: Period) -> bool {
 fn note_stop(
     prices: &PriceLists,
     book: &mut Book,
+    entry: &mut Entry,
     stop: Option<Stop>,
     now: DateTime<Utc>,
 ) -> Result<()> {
@@ -286,6 +298,16 @@ fn note_stop(
         }
         None => None,
     };
+    let reached = |at: Option<DateTime<Utc>>| at.is_some_and(|at| at <= now);
+    let before = book.account.stops_at.map(instant).transpose()?;
+    // A prediction that has come true was told of only as one: it is news all the same.
+    let known = reached(before) && book.account.stop_told;
+    if let Some(since) = at.filter(|at| *at <= now && !known) {
+        let code = code(book, now).as_str().to_owned();
+        let payload = Payload::CreditExhausted(CreditExhausted { code, since });
+        entry.events.push(Event::of_organization(book.org, payload, since));
+    }
+    book.account.stop_told = reached(at);
     book.account.stops_at = at.map(|at| at.timestamp_micros());
     book.account.stop_code = at.map(|_| code(book, now).as_str().to_owned());
     Ok(())

@@ -35,6 +35,7 @@ use super::{
 use crate::app::{
     App,
     error::{Error, Result},
+    events::{Event, Payload, payload::StatementClosed},
 };
 
 /// A statement as it is stored and printed. Amounts and quantities are decimal numbers in strings.
@@ -205,6 +206,16 @@ pub(super) async fn close_if_due(
             .map_err(|error| super::convert::corrupt(error.to_string()))?,
         closed_at: now.timestamp_micros(),
     });
+    let payload = Payload::StatementClosed(StatementClosed {
+        statement_id: id,
+        org_id: book.org,
+        period: document.period,
+        currency: document.currency,
+        usage_total: document.usage_total,
+        credit_total: document.credit_total,
+        amount_due: document.amount_due,
+    });
+    entry.events.push(Event::of_organization(book.org, payload, now));
     book.account.open_from = from_of(period.next());
     Ok(())
 }

@@ -61,7 +61,7 @@ pub async fn round(app: &Arc<App>) -> Result<bool> {
             }
         }
     }
-    let alerts = entry.write(&tx, &billing).await?;
+    let alerts = entry.write(&tx, &billing, now).await?;
     tx.commit().await?;
     settle::announce(&alerts);
     for (org, stop) in stops {

@@ -11,7 +11,7 @@ use domain::{
 use drivers::guest::{self, Exit, ExitCause, Guest, GuestError, GuestErrorKind, WatchItem};
 use futures_util::StreamExt;
 use store::{
-    Everyone,
+    Everyone, Tx,
     commands::{Commands, End, LogChunk},
 };
 use tokio::time::{Instant, timeout_at};
@@ -21,6 +21,7 @@ use crate::{
         App,
         commands::GRACE,
         error::{Error, Result},
+        events,
     },
     bus::Nudge,
     work::reconcile,
@@ -110,10 +111,23 @@ pub async fn fail(app: &App, command: &Command) -> Result<()> {
         stderr,
     };
     let tx = app.db.begin().await?;
-    commands().finish(&tx, command.id, &end).await?;
+    if commands().finish(&tx, command.id, &end).await? {
+        tell(app, &tx, command, &end).await?;
+    }
     tx.commit().await?;
     app.bus.publish(Nudge::Command(command.id));
     Ok(())
+}
+
+async fn tell(app: &App, tx: &Tx, command: &Command, end: &End) -> Result<()> {
+    let over = Command {
+        status: end.status,
+        exit_code: end.exit_code,
+        started_at: end.started_at.or(command.started_at),
+        finished_at: Some(end.finished_at),
+        ..command.clone()
+    };
+    events::emit(tx, &[events::finished(&over)], app.clock.now()).await
 }
 
 struct Pump<'a> {
@@ -195,7 +209,9 @@ impl Pump<'_> {
         let tx = self.app.db.begin().await?;
         if commands().append_logs(&tx, self.command.id, &batch).await? {
             commands().evict_logs(&tx, self.command.id, MAX_LOG_BYTES).await?;
-            commands().finish(&tx, self.command.id, &end).await?;
+            if commands().finish(&tx, self.command.id, &end).await? {
+                tell(self.app, &tx, self.command, &end).await?;
+            }
         }
         tx.commit().await?;
         // Not inside: a kill takes the sandbox's row first and its commands' second.
