@@ -165,7 +165,8 @@ impl Meter {
     }
 
     /// Settles the meter up to `until`: takes what was measured since it last was, as pieces that no
-    /// boundary divides. `boundaries` are sorted; the grid's are added to them.
+    /// boundary divides. `boundaries` are sorted; the grid's are added to them. No piece of time
+    /// goes on after the end of what is measured.
     ///
     /// # Errors
     /// [`crate::Error::Overflow`].
@@ -175,16 +176,19 @@ impl Meter {
         boundaries: &[DateTime<Utc>],
         grid: Grid,
     ) -> Result<Vec<Piece>> {
-        if let Source::Counted(_) = self.source {
-            return self.settle_counts(until, boundaries, grid);
-        }
+        let end = match &self.source {
+            Source::Counted(_) => return self.settle_counts(until, boundaries, grid),
+            Source::Time { ends_at, .. } => until.min(*ends_at),
+        };
         let mut pieces = Vec::new();
-        while self.settled.until < until {
+        while self.settled.until < end {
             let from = self.settled.until;
-            let cut = grid.after(from).min(until).min(next(boundaries, from));
+            let cut = grid.after(from).min(end).min(next(boundaries, from));
             pieces.extend(self.take(from, cut, 0)?);
             self.settled.until = cut;
         }
+        // Nothing is measured after the end, so that is settled as well.
+        self.settled.until = self.settled.until.max(until);
         Ok(pieces)
     }
 

@@ -64,7 +64,7 @@ proptest! {
         prop_assert!(pieces.iter().all(|p| p.quantity_milli > 0 && p.amount >= 0));
     }
 
-    /// Windows of time lie one after another. No boundary and no end
+    /// Windows of time lie one after another inside the life that they measure. No boundary and no end
     /// of the grid is inside of one; each has just what was measured in it; between them is nothing.
     #[test]
     fn windows_leave_no_gap_and_do_not_overlap(
@@ -74,7 +74,7 @@ proptest! {
         grid in grid(),
     ) {
         let boundaries = sorted(boundaries);
-        let Source::Time { opened_at, .. } = given.source else { unreachable!() };
+        let Source::Time { opened_at, ends_at, .. } = given.source else { unreachable!() };
         let mut meter = given.clone();
         let mut pieces = Vec::new();
         for until in ticks.into_iter().chain([end()]) {
@@ -83,6 +83,7 @@ proptest! {
         let mut before = opened_at;
         for piece in &pieces {
             prop_assert!(before <= piece.from && piece.from < piece.until);
+            prop_assert!(piece.until <= ends_at, "it goes on after the end");
             let up_to = |at| given.quantity_milli(at).unwrap();
             prop_assert_eq!(up_to(before), up_to(piece.from), "something is between windows");
             prop_assert_eq!(piece.quantity_milli, up_to(piece.until) - up_to(piece.from));
@@ -90,6 +91,7 @@ proptest! {
             prop_assert!(!boundaries.iter().any(|b| piece.from < *b && *b < piece.until));
             before = piece.until;
         }
+        prop_assert_eq!(meter.settled.until, end(), "what comes after the end is settled, too");
     }
 
     /// Whatever is counted is in one window, whose time it lies in and whose key no other one has.
