@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     id::{GrantId, ProjectId, SandboxId, TransactionId},
     metric::Metric,
@@ -338,7 +338,8 @@ pub fn take_more(
     heading: Heading,
     now: DateTime<Utc>,
 ) -> Result<Transaction> {
-    let (mut postings, left) = burn(grants, now, now, amount);
+    // The shortest time there is: credit that begins now pays, credit that ends now does not.
+    let (mut postings, left) = burn(grants, now, now + TimeDelta::microseconds(1), amount);
     if left > 0 {
         postings.push(Posting::to(Account::Overage, -left));
     }

@@ -1,5 +1,6 @@
 //! The laws of billing, on made-up usage. Knows no storage.
 
+mod corrections;
 mod credit;
 mod given;
 mod journal;
