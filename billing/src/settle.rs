@@ -299,29 +299,31 @@ pub struct Wrong<'a> {
 /// burnt last. Credit whose time is over comes back, too; [`expire`] takes it again.
 ///
 /// # Errors
-/// [`crate::Error::Empty`] when it took nothing; [`crate::Error::Overflow`] when it took less.
+/// [`crate::Error::Empty`] for nothing; [`crate::Error::Overflow`] when it took less. Then no grant was
+/// changed.
 pub fn give_back(
     grants: &mut [Grant],
     wrong: &Wrong<'_>,
     amount: i64,
     heading: Heading,
 ) -> Result<Transaction> {
+    let taken: Vec<Posting> =
+        wrong.postings.iter().rev().filter(|posting| posting.amount < 0).copied().collect();
+    if taken.iter().map(|posting| -i128::from(posting.amount)).sum::<i128>() < i128::from(amount) {
+        return Err(crate::Error::Overflow("a correction"));
+    }
     let mut left = amount;
     let mut postings = Vec::new();
-    let taken = wrong.postings.iter().rev().filter(|p| p.amount < 0 && left > 0);
-    for posting in taken.copied().collect::<Vec<_>>() {
+    for posting in taken {
         let back = left.min(-posting.amount);
         if back == 0 {
-            continue;
+            break;
         }
         left -= back;
         if let Some(grant) = grants.iter_mut().find(|grant| Some(grant.id) == posting.grant) {
             grant.remaining += back;
         }
         postings.push(Posting { amount: back, ..posting });
-    }
-    if left > 0 {
-        return Err(crate::Error::Overflow("a correction"));
     }
     postings.push(Posting::to(Account::Usage, -amount));
     Transaction::new(Heading { corrects: Some(wrong.id), ..heading }, postings)

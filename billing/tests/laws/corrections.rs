@@ -1,6 +1,7 @@
 //! Corrections: what was booked wrong is given back or taken, and then it is as if it had been right.
 
 use billing::{
+    Error,
     credit::Grant,
     ledger::{Account, Heading, Kind, Posting, Transaction},
     period::Period,
@@ -96,6 +97,22 @@ proptest! {
         let given = give_back(&mut grants, &wrong(&postings), excess, heading(now)).unwrap();
         prop_assert_eq!(given.postings().iter().map(|p| i128::from(p.amount)).sum::<i128>(), 0);
         prop_assert_eq!(grants, wanted);
+    }
+
+    /// More than was taken is not given back, and whoever asks for it changes nothing.
+    #[test]
+    fn no_more_is_given_back_than_was_taken(
+        grants in grants(),
+        now in instant(),
+        amount in 1..60_000_000_000_i64,
+        more in 1..1_000_000_i64,
+    ) {
+        let mut grants = grants;
+        let postings = used(&mut grants, now, amount);
+        let before = grants.clone();
+        let refused = give_back(&mut grants, &wrong(&postings), amount + more, heading(now));
+        prop_assert!(matches!(refused, Err(Error::Overflow(_))), "{refused:?}");
+        prop_assert_eq!(grants, before);
     }
 
     /// What comes back to credit whose time is over expires again, under a key of its own.
