@@ -6,7 +6,7 @@ use crate::{
     Result,
     credit::{self, Grant},
     error::narrow,
-    meter::Meter,
+    meter::{Meter, Source},
     period::Period,
 };
 
@@ -15,7 +15,7 @@ use crate::{
 pub struct Room {
     /// In the period that `now` lies in.
     pub now: Option<i64>,
-    /// In each period after it.
+    /// In each other period: those after it, and one before it of which not everything is settled.
     pub later: Option<i64>,
 }
 
@@ -24,7 +24,7 @@ impl Room {
     pub const NONE: Self = Self { now: Some(0), later: Some(0) };
 
     fn within(self, current: Period, at: DateTime<Utc>) -> Option<i64> {
-        if at < current.end() { self.now } else { self.later }
+        if Period::of(at) == current { self.now } else { self.later }
     }
 }
 
@@ -56,8 +56,9 @@ pub fn left(
     let Some(room) = room.now else { return Ok(None) };
     let (grants, over) = paid(grants, meters, now)?;
     let tick = now + TimeDelta::microseconds(1);
-    let left = covering(&grants, now, tick) + i128::from(room) - over;
-    narrow(left.max(0), "what is left").map(Some)
+    // Who spent more than the room still has all the credit: overage is not paid by it.
+    let left = covering(&grants, now, tick) + (i128::from(room) - over).max(0);
+    narrow(left, "what is left").map(Some)
 }
 
 /// The credit that is left at `now` after everything measured up to then is paid, whatever may be
@@ -70,27 +71,30 @@ pub fn credit_left(grants: &[Grant], meters: &[Meter], now: DateTime<Utc>) -> Re
     narrow(covering(&grants, now, now + TimeDelta::microseconds(1)), "what is left")
 }
 
-/// The grants after they have paid for everything up to `now`, and what they could not pay for.
+/// The grants after they have paid for everything up to `now`, and what they could not pay for in the
+/// period that it lies in.
 fn paid(grants: &[Grant], meters: &[Meter], now: DateTime<Utc>) -> Result<(Vec<Grant>, i128)> {
     let mut grants = grants.to_vec();
     let (mut from, mut before, mut over) = (start(meters, now), 0, 0);
     for until in instants(&grants, from, now) {
-        let spent = cost(meters, until)? - before;
-        before += spent;
-        over += i128::from(credit::burn(&mut grants, from, until, narrow(spent, "a cost")?).1);
-        from = until;
+        let (after, unpaid) = spend(&mut grants, meters, from, until, before)?;
+        if Period::of(from) == Period::of(now) {
+            over += i128::from(unpaid);
+        }
+        (before, from) = (after, until);
     }
     Ok((grants, over))
 }
 
+/// The first instant that is not settled of what runs or was counted; not after `now`.
 fn start(meters: &[Meter], now: DateTime<Utc>) -> DateTime<Utc> {
-    let settled = meters.iter().map(|meter| match &meter.source {
-        crate::meter::Source::Time { .. } => meter.settled.until,
-        crate::meter::Source::Counted(counts) => {
-            counts.iter().map(|count| count.at).min().unwrap_or(now)
+    let first = meters.iter().filter_map(|meter| match &meter.source {
+        Source::Time { ends_at, .. } => {
+            Some(meter.settled.until).filter(|settled| settled < ends_at)
         }
+        Source::Counted(counts) => counts.iter().map(|count| count.at).min(),
     });
-    settled.min().map_or(now, |first| first.min(now))
+    first.min().map_or(now, |first| first.min(now))
 }
 
 /// Beginnings of months and of and after grants in `(from, until)`, then `until`.
@@ -127,8 +131,8 @@ pub fn stop(
     let mut grants = grants.to_vec();
     let current = Period::of(now);
     let (mut from, mut before, mut over) = (start(meters, now), 0, 0);
-    // Room that was used in this period is gone; the next one has its own.
-    let mut period = Period::of(from).max(current);
+    // Room that was used in a period is gone; each has its own.
+    let mut period = Period::of(from);
     for until in instants(&grants, from, current.next().end()) {
         if Period::of(from) > period {
             (period, over) = (Period::of(from), 0);

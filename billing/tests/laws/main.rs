@@ -2,6 +2,7 @@
 
 mod corrections;
 mod credit;
+mod forecasts;
 mod given;
 mod journal;
 mod pricing;
