@@ -1,7 +1,7 @@
 # The doors of the project; behind them is plain cargo, and one script each in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test crash bench lint openapi clean
+.PHONY: help quickstart test crash oracle bench lint openapi clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -15,6 +15,11 @@ test: ## Run everything, on SQLite and on PostgreSQL (a private one, or TEST_POS
 
 crash: ## Kill the server at 20 random points of its work (CRASH_POINTS, CRASH_SEED) and check what is left
 	@tests/tests/crash/run
+
+oracle: ## Bill a million simulated lifetimes against a second computation (ORACLE_LIFETIMES, ORACLE_SEED)
+	@scripts/packages build
+	@ORACLE_LIFETIMES=$${ORACLE_LIFETIMES:-1000000} cargo test --locked --release --package billing \
+		--test laws -- --nocapture --exact oracle::lifetimes_are_billed_to_the_last_unit
 
 bench: ## Measure with optimized programs what requests cost, as ratios to stated baselines
 	@tests/bench/run
