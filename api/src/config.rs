@@ -99,6 +99,19 @@ pub struct Config {
     pub statement_delay_minutes: u32,
     /// At which percentages of credit, quota and spend cap an alert is raised.
     pub alert_percents: Vec<u32>,
+    /// `amqp://...` or `amqps://...` of the broker that events are published to; none = they stay in
+    /// the outbox.
+    pub amqp_url: Option<String>,
+    /// A file with certificates of authorities to trust for `amqps`, besides the well-known ones.
+    pub amqp_ca_file: Option<PathBuf>,
+    /// The exchange that events are published to.
+    pub amqp_exchange: String,
+    /// Whether the server declares the exchange, and a queue that takes everything.
+    pub amqp_declare_topology: bool,
+    /// Whether an event that no queue takes waits until one does; else it counts as published.
+    pub amqp_keep_unroutable: bool,
+    /// Days for which published events stay readable in the outbox.
+    pub outbox_retention_days: u32,
     /// The plan of organizations that `bootstrap` makes without naming one.
     pub default_plan: String,
     /// What to log, such as `info` or `info,crownest=debug`.
@@ -136,6 +149,12 @@ impl Default for Config {
             usage_window_seconds: 60,
             statement_delay_minutes: 60,
             alert_percents: vec![50, 80, 100],
+            amqp_url: None,
+            amqp_ca_file: None,
+            amqp_exchange: "crownest.events".to_owned(),
+            amqp_declare_topology: true,
+            amqp_keep_unroutable: true,
+            outbox_retention_days: 7,
             default_plan: "builder".to_owned(),
             log: "info".to_owned(),
             log_format: LogFormat::Text,
@@ -211,6 +230,14 @@ impl Config {
             && !["sqlite://", "postgres://", "postgresql://"].iter().any(|s| url.starts_with(s))
         {
             return refuse("database_url must start with sqlite:// or postgres://".to_owned());
+        }
+        if let Some(url) = &self.amqp_url
+            && !["amqp://", "amqps://"].iter().any(|scheme| url.starts_with(scheme))
+        {
+            return refuse("amqp_url must start with amqp:// or amqps://".to_owned());
+        }
+        if self.amqp_exchange.is_empty() || self.amqp_exchange.len() > 127 {
+            return refuse("amqp_exchange must be 1 to 127 bytes".to_owned());
         }
         if self.host.is_empty() || self.host.len() > 128 {
             return refuse("host must be 1 to 128 bytes".to_owned());

@@ -3,6 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::TimeDelta;
+
 use super::repeat;
 use crate::app::{App, command_logs, error::Result};
 
@@ -23,8 +25,11 @@ pub async fn round(app: &App) -> Result<bool> {
     let now = app.clock.now();
     let purged = store::idempotency::purge(app.db.write(), now, BATCH).await?;
     let full = purge_logs(app).await?;
+    let retention = TimeDelta::days(i64::from(app.config.outbox_retention_days));
+    let outbox = store::outbox(store::Everyone::for_worker("housekeeping"));
+    let trimmed = outbox.trim(app.db.write(), now - retention, BATCH).await?;
     app.rate_limits.shrink();
-    Ok(purged >= u64::from(BATCH) || full)
+    Ok(purged >= u64::from(BATCH) || trimmed >= u64::from(BATCH) || full)
 }
 
 /// Deletes old logs of every organization; `true` when there are more of some.

@@ -6,6 +6,7 @@ pub mod billing;
 pub mod housekeeping;
 pub mod liveness;
 pub mod reconcile;
+pub mod relay;
 pub mod runner;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -19,6 +20,7 @@ pub fn start(app: &Arc<App>) {
     spawn(app, "reconcile", reconcile::run);
     spawn(app, "liveness", liveness::run);
     spawn(app, "billing", billing::run);
+    spawn(app, "relay", relay::run);
     spawn(app, "adopt", runner::run);
     spawn(app, "housekeeping", housekeeping::run);
     spawn(app, "announcements", announcements::run);
