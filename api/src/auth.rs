@@ -117,7 +117,12 @@ impl Authenticator {
     ///
     /// # Errors
     /// `unauthorized` without one, `invalid_api_key` for one that opens nothing, `org_suspended`.
-    pub async fn authenticate(&self, credential: Option<&str>, request_id: &str) -> Result<Caller> {
+    pub async fn authenticate(
+        &self,
+        credential: Option<&str>,
+        request_id: &str,
+        origin: &str,
+    ) -> Result<Caller> {
         let Some(text) = credential.map(str::trim).filter(|text| !text.is_empty()) else {
             return Err(Refused::new(
                 Code::Unauthorized,
@@ -139,6 +144,7 @@ impl Authenticator {
             key: Arc::clone(&found.key),
             organization: Arc::clone(&found.organization),
             request_id: request_id.to_owned(),
+            origin: origin.to_owned(),
         })
     }
 

@@ -99,6 +99,9 @@ pub struct Config {
     pub statement_delay_minutes: u32,
     /// At which percentages of credit, quota and spend cap an alert is raised.
     pub alert_percents: Vec<u32>,
+    /// Whether the last address in X-Forwarded-For is where a request came from, for the audit trail:
+    /// only behind a proxy that writes it.
+    pub trust_forwarded_for: bool,
     /// `amqp://...` or `amqps://...` of the broker that events are published to; none = they stay in
     /// the outbox.
     pub amqp_url: Option<String>,
@@ -149,6 +152,7 @@ impl Default for Config {
             usage_window_seconds: 60,
             statement_delay_minutes: 60,
             alert_percents: vec![50, 80, 100],
+            trust_forwarded_for: false,
             amqp_url: None,
             amqp_ca_file: None,
             amqp_exchange: "crownest.events".to_owned(),

@@ -194,6 +194,22 @@ pub struct EventRow {
     pub published_at: Option<i64>,
 }
 
+/// A row of `audit_entries`.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct AuditRow {
+    pub org_id: Uuid,
+    pub seq: i64,
+    pub at: i64,
+    pub actor: String,
+    pub action: String,
+    pub object: String,
+    pub outcome: String,
+    pub origin: String,
+    pub request_id: String,
+    pub details: String,
+    pub hash: Vec<u8>,
+}
+
 /// A row of `signing_keys`.
 #[derive(Clone, FromQueryResult)]
 pub struct SigningKeyRow {

@@ -8,6 +8,7 @@ mod notify;
 mod reach;
 mod time;
 
+pub mod audit;
 pub mod billing;
 pub mod commands;
 pub mod idempotency;
@@ -21,6 +22,7 @@ mod tenants;
 pub mod testing;
 pub mod usage;
 
+pub use audit::audit;
 pub use billing::billing;
 pub use commands::commands;
 pub use db::{Backend, Db, Options, Tx};

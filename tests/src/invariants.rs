@@ -9,7 +9,7 @@ use sea_orm::FromQueryResult;
 use store::Db;
 use uuid::Uuid;
 
-use crate::tables::rows;
+use crate::tables::{self, rows};
 
 /// A step that failed is tried again within this; until then only the clock can bring it on.
 const RETRY: TimeDelta = TimeDelta::seconds(1);
@@ -83,8 +83,17 @@ fn settled(row: &SandboxRow, now: DateTime<Utc>, runs: bool) -> bool {
     }
 }
 
+/// Whether the audit trail is still there to be checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trail {
+    /// It is.
+    Kept,
+    /// A story was about destroying it.
+    Destroyed,
+}
+
 /// What should hold and does not.
-pub async fn broken(db: &Db, running: &[SandboxId]) -> Vec<String> {
+pub async fn broken(db: &Db, running: &[SandboxId], trail: Trail) -> Vec<String> {
     let sandboxes: BTreeMap<_, _> =
         sandboxes(db).await.into_iter().map(|row| (row.id, row)).collect();
     let mut wrong = wrong_sandboxes(&sandboxes, running);
@@ -92,6 +101,9 @@ pub async fn broken(db: &Db, running: &[SandboxId]) -> Vec<String> {
     wrong.extend(wrong_commands(db).await);
     wrong.extend(wrong_records(db).await);
     wrong.extend(api::app::billing::check::all(db).await.unwrap().wrong);
+    if trail == Trail::Kept {
+        wrong.extend(wrong_chains(db).await);
+    }
     wrong
 }
 
@@ -162,6 +174,35 @@ async fn wrong_commands(db: &Db) -> Vec<String> {
         }
         if row.n_logs != row.n_seqs {
             wrong.push(format!("a log has no gap: {row:?}"));
+        }
+    }
+    wrong
+}
+
+/// Every organization's audit trail is as it was written, and tells of every create, run and end.
+async fn wrong_chains(db: &Db) -> Vec<String> {
+    #[derive(FromQueryResult)]
+    struct OrganizationRow {
+        id: Uuid,
+    }
+    let mut wrong = Vec::new();
+    for row in rows::<OrganizationRow>(db, "select id from organizations").await {
+        let org = domain::id::OrganizationId::from_uuid(row.id);
+        if let Some((seq, what)) = api::app::audit::verify(db, org).await.unwrap().broken {
+            wrong.push(format!("entry {seq} of the audit trail of {org}: {what}"));
+        }
+    }
+    for (rows, actions) in [
+        ("sandboxes", "'sandbox.create'"),
+        ("sandboxes where ended_at is not null", "'sandbox.kill', 'sandbox.end'"),
+        ("commands", "'command.run'"),
+    ] {
+        let untold = format!(
+            "select (select count(*) from {rows}) -
+               (select count(*) from audit_entries where action in ({actions}))"
+        );
+        if tables::number(db, &untold).await != 0 {
+            wrong.push(format!("the audit trail does not tell of all {rows}"));
         }
     }
     wrong

@@ -294,9 +294,18 @@ impl World {
     }
 
     /// Ends the world and says what holds at the end of every story.
-    pub async fn close(mut self) {
+    pub async fn close(self) {
+        self.ends(invariants::Trail::Kept).await;
+    }
+
+    /// The same after a story that has destroyed the audit trail.
+    pub async fn close_without_trail(self) {
+        self.ends(invariants::Trail::Destroyed).await;
+    }
+
+    async fn ends(mut self, trail: invariants::Trail) {
         self.settle().await;
-        let mut wrong = invariants::broken(self.db(), &self.driver.running()).await;
+        let mut wrong = invariants::broken(self.db(), &self.driver.running(), trail).await;
         for server in std::mem::take(&mut self.servers) {
             server.stop().await;
         }

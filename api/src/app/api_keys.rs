@@ -2,10 +2,19 @@
 
 use std::sync::Arc;
 
-use domain::{id::ApiKeyId, key::ApiKey};
+use domain::{
+    id::ApiKeyId,
+    key::{ApiKey, display_prefix},
+};
+use serde_json::json;
 use store::{Page, PageRequest};
 
-use super::{App, Caller, error::Result, events};
+use super::{
+    App, Caller,
+    audit::{self, Act, Actor},
+    error::Result,
+    events,
+};
 
 /// Lists the organization's keys, revoked ones included, newest first.
 ///
@@ -29,7 +38,7 @@ pub async fn get(app: &Arc<App>, caller: &Caller, id: ApiKeyId) -> Result<ApiKey
 /// # Errors
 /// `not_found`.
 pub async fn revoke(app: &Arc<App>, caller: &Caller, id: ApiKeyId) -> Result<ApiKey> {
-    let (working, reach) = (Arc::clone(app), caller.reach());
+    let (working, reach, actor) = (Arc::clone(app), caller.reach(), Actor::of(caller));
     // A client that goes away while this commits must not leave the key in this server's memory.
     let work = async move {
         let tx = working.db.begin().await?;
@@ -39,6 +48,9 @@ pub async fn revoke(app: &Arc<App>, caller: &Caller, id: ApiKeyId) -> Result<Api
         // One that was revoked before keeps its instant, and was told of then.
         if key.revoked_at == Some(store::truncate(now)) {
             events::emit(&tx, &[events::key_revoked(&key, now)], now).await?;
+            let details = json!({ "prefix": display_prefix(&key.lookup) });
+            let act = Act::done("key.revoke", key.id, details);
+            audit::write(&tx, key.org_id, &actor, &[act], now).await?;
         }
         tx.commit().await?;
         working.auth.forget_rows();

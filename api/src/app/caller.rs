@@ -24,6 +24,8 @@ pub struct Caller {
     pub limits: Limits,
     /// The id of this request, for logs and error bodies.
     pub request_id: String,
+    /// The address that it came from, for the audit trail.
+    pub origin: String,
 }
 
 impl Caller {

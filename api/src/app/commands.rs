@@ -11,6 +11,7 @@ use domain::{
     sandbox::{Phase, Sandbox, Wish},
 };
 use drivers::guest::{self, GuestErrorKind, Reason};
+use serde_json::json;
 use store::{Reach, usage::Metric};
 use tokio::time::Instant;
 
@@ -18,6 +19,7 @@ use super::command_logs::too_many;
 pub use super::command_logs::{CommandEvent, LogPage, log_download_url, log_text, logs, stream};
 use super::{
     App, Caller,
+    audit::{self, Act, Actor},
     error::{Error, Result},
     events,
     idempotency::{self, Answer, Idempotent, Known},
@@ -213,6 +215,9 @@ async fn accept(
     commands.insert(&tx, command, app.clock.now() + runner::LEASE).await?;
     let (id, at) = (command.id.to_string(), command.created_at);
     super::usage::count(app, &tx, &sandbox, Metric::CommandInvocations, id, 1, at).await?;
+    let details = json!({ "sandboxId": sandbox.id, "background": command.background });
+    let act = Act::done("command.run", command.id, details);
+    audit::write(&tx, sandbox.org_id, &Actor::of(caller), &[act], at).await?;
     tx.commit().await?;
     app.bus.publish(Nudge::Sandbox(sandbox.id));
     Ok(true)

@@ -3,9 +3,15 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::sandbox::{Effect, EndReason, Phase, Sandbox, Step};
+use serde_json::json;
 use store::{Everyone, Tx};
 
-use super::{App, error::Result, events};
+use super::{
+    App,
+    audit::{self, Act, Actor},
+    error::Result,
+    events,
+};
 use crate::bus::Nudge;
 
 /// When the reconciler looks after a removal that its initiator did not finish.
@@ -76,6 +82,12 @@ pub async fn take(
         told.push(events::ended(&next, change.at));
     }
     events::emit(tx, &told, app.clock.now()).await?;
+    // What a caller asked for, whoever carries that out writes down.
+    if ends && next.end_reason != Some(EndReason::UserKilled) {
+        let reason = next.end_reason.map_or("failed", EndReason::as_str);
+        let act = Act::done("sandbox.end", next.id, json!({ "reason": reason }));
+        audit::write(tx, next.org_id, &Actor::platform(), &[act], app.clock.now()).await?;
+    }
     Ok(next)
 }
 

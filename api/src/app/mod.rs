@@ -2,6 +2,7 @@
 //! neither HTTP nor SQL.
 
 pub mod api_keys;
+pub mod audit;
 pub mod billing;
 pub mod caller;
 pub mod command_logs;

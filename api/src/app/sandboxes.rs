@@ -11,10 +11,13 @@ use domain::{
     organization::Project,
     sandbox::{Activity, EndReason, Phase, Sandbox, TemplateVersion, Wish, expiry},
 };
+use serde_json::json;
 use store::{Page, PageRequest, sandboxes::SandboxFilter, usage::Metric};
 
 use super::{
-    App, Caller, billing,
+    App, Caller,
+    audit::{self, Act, Actor},
+    billing,
     error::{Error, Result},
     events,
     idempotency::{self, Answer, Idempotent, Known},
@@ -134,6 +137,13 @@ async fn accept(
     super::usage::count(app, &tx, sandbox, Metric::SandboxCreates, id, 1, sandbox.created_at)
         .await?;
     events::emit(&tx, &[events::created(sandbox)], sandbox.created_at).await?;
+    let details = json!({
+        "projectId": sandbox.project_id,
+        "template": sandbox.template.slug,
+        "ttlMs": sandbox.ttl_ms,
+    });
+    let act = Act::done("sandbox.create", sandbox.id, details);
+    audit::write(&tx, sandbox.org_id, &Actor::of(caller), &[act], sandbox.created_at).await?;
     tx.commit().await?;
     Ok(true)
 }
@@ -211,8 +221,9 @@ pub async fn kill(
     }
     let sandboxes = store::sandboxes(caller.reach());
     let sandbox = sandboxes.get(app.db.read(), id).await?;
-    let killing = Arc::clone(app);
-    let sandbox = app.detached(async move { end_and_remove(&killing, sandbox).await }).await?;
+    let (killing, actor) = (Arc::clone(app), Actor::of(caller));
+    let killed = async move { end_and_remove(&killing, sandbox, &actor).await };
+    let sandbox = app.detached(killed).await?;
     let answer = print(&sandbox, app.clock.now());
     let tx = app.db.begin().await?;
     // Kill is idempotent by its state, so a record that is there already changes nothing.
@@ -221,7 +232,7 @@ pub async fn kill(
     Ok(answer)
 }
 
-async fn end_and_remove(app: &Arc<App>, sandbox: Sandbox) -> Result<Sandbox> {
+async fn end_and_remove(app: &Arc<App>, sandbox: Sandbox, actor: &Actor) -> Result<Sandbox> {
     let id = sandbox.id;
     let everyone = || store::sandboxes(store::Everyone::for_worker("kill"));
     let mut sandbox = sandbox;
@@ -240,6 +251,10 @@ async fn end_and_remove(app: &Arc<App>, sandbox: Sandbox) -> Result<Sandbox> {
         let tx = app.db.begin().await?;
         match lifecycle::take(app, &tx, &sandbox, step, change).await {
             Ok(next) => {
+                if reason == EndReason::UserKilled {
+                    let act = Act::done("sandbox.kill", next.id, json!({}));
+                    audit::write(&tx, next.org_id, actor, &[act], now).await?;
+                }
                 tx.commit().await?;
                 lifecycle::announce(app, &next);
                 sandbox = next;

@@ -6,14 +6,20 @@ use chrono::{DateTime, Utc};
 use domain::{
     Refused,
     id::{ApiKeyId, OrganizationId, ProjectId, UserId},
-    key::{ApiKey, KeySecret},
+    key::{ApiKey, KeySecret, display_prefix},
     limits::Plan,
     organization::{Organization, Project, User, check_name},
-    scope::ScopeSet,
+    scope::{Scope, ScopeSet},
 };
+use serde_json::json;
 use store::{Db, Reach, Tx};
 
-use super::{billing::Rules, error::Result, events};
+use super::{
+    audit::{self, Act, Actor},
+    billing::Rules,
+    error::Result,
+    events,
+};
 use crate::auth;
 
 /// What to make. What exists already by name is used.
@@ -98,6 +104,10 @@ pub async fn bootstrap(
     };
     store::api_keys(reach).insert(&tx, &key, &hash).await?;
     events::emit(&tx, &[events::key_created(&key)], now).await?;
+    let scopes: Vec<_> = key.scopes.iter().map(Scope::as_str).collect();
+    let details = json!({ "prefix": display_prefix(&key.lookup), "scopes": scopes });
+    let act = Act::done("key.create", key.id, details);
+    audit::write(&tx, organization.id, &Actor::operator(), &[act], now).await?;
     tx.commit().await?;
     Ok(Bootstrapped { organization, user_id, project_id, key, secret })
 }

@@ -1,5 +1,6 @@
 //! The first schema: every table of the first version, by noun.
 
+mod audit;
 mod billing;
 mod commands;
 pub(crate) mod events;
@@ -21,7 +22,7 @@ impl MigrationName for First {
     }
 }
 
-pub(crate) const fn statements() -> [&'static [&'static str]; 7] {
+pub(crate) const fn statements() -> [&'static [&'static str]; 8] {
     [
         tenants::STATEMENTS,
         templates::STATEMENTS,
@@ -30,6 +31,7 @@ pub(crate) const fn statements() -> [&'static [&'static str]; 7] {
         commands::STATEMENTS,
         records::STATEMENTS,
         events::STATEMENTS,
+        audit::STATEMENTS,
     ]
 }
 

@@ -1,7 +1,11 @@
 //! Who asks, and whether they may: credential, rate, scope, in that order, before anything else of a
 //! request is looked at (contract, section 3). The first argument of every operation that has one.
 
-use std::{ops::Deref, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::Deref,
+    sync::Arc,
+};
 
 use poem::{Request, RequestBody, http::header};
 use poem_openapi::{
@@ -143,7 +147,8 @@ fn register(registry: &mut Registry) {
 async fn admit(request: &Request, credential: Option<&str>) -> Result<Caller, ApiError> {
     let context = Context::of(request);
     let app = context.app();
-    let caller = app.auth.authenticate(credential, context.request_id()).await?;
+    let origin = origin(request, app.config.trust_forwarded_for);
+    let caller = app.auth.authenticate(credential, context.request_id(), &origin).await?;
     let rate = app.rate_limits.check(caller.key.id);
     context.note(|seen| {
         seen.org_id = Some(caller.org_id());
@@ -171,9 +176,38 @@ fn credential(request: &Request) -> Option<&str> {
     bearer.or(api_key).filter(|text| !text.is_empty())
 }
 
+/// The address that a request came from: the peer's, or what a trusted proxy in front wrote last.
+fn origin(request: &Request, trust_forwarded_for: bool) -> String {
+    let forwarded = request.headers().get_all("x-forwarded-for").iter().next_back();
+    let forwarded = forwarded
+        .filter(|_| trust_forwarded_for)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|list| list.rsplit(',').next())
+        .and_then(|last| last.trim().parse::<IpAddr>().ok());
+    let peer = || request.remote_addr().as_socket_addr().map(SocketAddr::ip);
+    forwarded.or_else(peer).map_or_else(String::new, |address| address.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_trusted_proxy_says_where_a_request_comes_from() {
+        for (header, trusted, wanted) in [
+            (Some("192.0.2.7"), true, "192.0.2.7"),
+            (Some("192.0.2.7"), false, ""),
+            (Some("10.0.0.1, 192.0.2.7"), true, "192.0.2.7"),
+            (Some("<script>"), true, ""),
+            (None, true, ""),
+        ] {
+            let mut request = Request::builder();
+            if let Some(value) = header {
+                request = request.header("x-forwarded-for", value);
+            }
+            assert_eq!(origin(&request.finish(), trusted), wanted, "{header:?} {trusted}");
+        }
+    }
 
     #[test]
     fn where_credentials_are_looked_for() {

@@ -60,7 +60,7 @@ where
     world
         .server()
         .within(move |app| async move {
-            let caller = app.auth.authenticate(Some(&secret), "req_story").await.unwrap();
+            let caller = app.auth.authenticate(Some(&secret), "req_story", "").await.unwrap();
             cut(n, work(app, caller)).await
         })
         .await

@@ -1,0 +1,232 @@
+//! The audit trail: who did what, when, from where, on what, with what outcome. Entries are written in
+//! the transaction of what they tell of, and chained by hashes per organization, so that one that was
+//! changed, removed, inserted or moved later is found. Entries are never deleted.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use domain::id::OrganizationId;
+use migrations::rows::AuditRow;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use store::{ConnectionTrait, Db, Everyone, Tx, audit::AuditFilter};
+
+use super::{Caller, error::Result};
+
+/// Entries read at a time.
+const PAGE: u32 = 1_000;
+
+/// Who acts, and from where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// A key's id, `operator`, or `platform` for what nobody asked for.
+    pub name: String,
+    /// The address that the request came from; empty for none.
+    pub origin: String,
+    /// The request; empty for none.
+    pub request_id: String,
+}
+
+impl Actor {
+    /// Whoever sent a request.
+    #[must_use]
+    pub fn of(caller: &Caller) -> Self {
+        Self {
+            name: caller.key.id.to_string(),
+            origin: caller.origin.clone(),
+            request_id: caller.request_id.clone(),
+        }
+    }
+
+    /// Somebody with access to the installation itself.
+    #[must_use]
+    pub fn operator() -> Self {
+        Self { name: "operator".to_owned(), origin: String::new(), request_id: String::new() }
+    }
+
+    /// The platform by itself.
+    #[must_use]
+    pub fn platform() -> Self {
+        Self { name: "platform".to_owned(), origin: String::new(), request_id: String::new() }
+    }
+}
+
+/// Something to be written down.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Act {
+    /// What was done, such as `sandbox.create`.
+    pub action: &'static str,
+    /// The id of what it was done to.
+    pub object: String,
+    /// `ok`, or the code of the refusal.
+    pub outcome: String,
+    /// More, such as the end's reason; never a secret, an environment or a command's text.
+    pub details: Value,
+}
+
+impl Act {
+    /// Something that was done.
+    #[must_use]
+    pub fn done(action: &'static str, object: impl ToString, details: Value) -> Self {
+        Self { action, object: object.to_string(), outcome: "ok".to_owned(), details }
+    }
+}
+
+/// Writes down acts. The very last thing that a transaction does, after its events: it holds the
+/// organization's chain from here on.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn write(
+    tx: &Tx,
+    org: OrganizationId,
+    actor: &Actor,
+    acts: &[Act],
+    now: DateTime<Utc>,
+) -> Result<()> {
+    if acts.is_empty() {
+        return Ok(());
+    }
+    let trail = store::audit(Everyone::for_worker("audit"));
+    let end = trail.hold_chain(tx, org, &genesis(org)).await?;
+    let (mut seq, mut hash) = (end.last_seq, end.last_hash);
+    let mut rows = Vec::with_capacity(acts.len());
+    for act in acts {
+        seq += 1;
+        let mut row = AuditRow {
+            org_id: org.uuid(),
+            seq,
+            at: now.timestamp_micros(),
+            actor: actor.name.clone(),
+            action: act.action.to_owned(),
+            object: act.object.clone(),
+            outcome: act.outcome.clone(),
+            origin: actor.origin.clone(),
+            request_id: actor.request_id.clone(),
+            details: act.details.to_string(),
+            hash: Vec::new(),
+        };
+        row.hash = chained(&hash, &row);
+        hash.clone_from(&row.hash);
+        rows.push(row);
+    }
+    Ok(trail.append(tx, &rows).await?)
+}
+
+/// Where an organization's chain begins: no two begin alike, so none can be put in another's place.
+fn genesis(org: OrganizationId) -> Vec<u8> {
+    Sha256::digest(format!("crownest audit chain of {org}")).to_vec()
+}
+
+/// The hash of an entry: SHA-256 over the hash before it and every column, each with its length before
+/// it, so that nothing can be moved from one column to the next.
+fn chained(previous: &[u8], row: &AuditRow) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(bytes);
+    };
+    part(previous);
+    part(row.org_id.as_bytes());
+    part(&row.seq.to_be_bytes());
+    part(&row.at.to_be_bytes());
+    for text in [
+        &row.actor,
+        &row.action,
+        &row.object,
+        &row.outcome,
+        &row.origin,
+        &row.request_id,
+        &row.details,
+    ] {
+        part(text.as_bytes());
+    }
+    hash.finalize().to_vec()
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// Entries that are as they were written.
+    pub n_entries: u64,
+    /// The number of the first entry that is not, and what is wrong with it.
+    pub broken: Option<(i64, String)>,
+}
+
+/// Computes an organization's chain anew.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn verify(db: &Db, org: OrganizationId) -> Result<Verified> {
+    let snapshot = db.snapshot().await?;
+    let trail = store::audit(Everyone::for_worker("audit verify"));
+    let (mut seq, mut hash) = (0, genesis(org));
+    let broken = |n: i64, seq: i64, what: &str| Verified {
+        n_entries: u64::try_from(n).unwrap_or(0),
+        broken: Some((seq, what.to_owned())),
+    };
+    loop {
+        let page = trail.list(&snapshot, org, &AuditFilter::default(), seq, PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        for row in page {
+            if row.seq != seq + 1 {
+                return Ok(broken(seq, seq + 1, "it is missing"));
+            }
+            if row.hash != chained(&hash, &row) {
+                let what = "it, or the order of entries up to it, is not as it was written";
+                return Ok(broken(seq, row.seq, what));
+            }
+            (seq, hash) = (row.seq, row.hash);
+        }
+    }
+    let end = trail.chain_end(&snapshot, org).await?;
+    match end {
+        None if seq > 0 => Ok(broken(seq, seq, "the end of the chain is missing")),
+        Some(end) if end.last_seq > seq => {
+            Ok(broken(seq, seq + 1, "it and all that follow are missing"))
+        }
+        Some(end) if end.last_seq < seq || end.last_hash != hash => {
+            Ok(broken(seq, end.last_seq + 1, "it was added after the end of the chain"))
+        }
+        None | Some(_) => Ok(Verified { n_entries: u64::try_from(seq).unwrap_or(0), broken: None }),
+    }
+}
+
+/// Prints an organization's entries as JSON lines, oldest first.
+///
+/// # Errors
+/// When the database does not answer or `print` fails.
+pub async fn export(
+    c: &impl ConnectionTrait,
+    org: OrganizationId,
+    filter: &AuditFilter,
+    mut print: impl FnMut(&str) -> std::io::Result<()>,
+) -> anyhow::Result<()> {
+    let trail = store::audit(Everyone::for_worker("audit export"));
+    let mut after = 0;
+    loop {
+        let page = trail.list(c, org, filter, after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.seq;
+        for row in &page {
+            print(&format!("{}\n", line(row)))?;
+        }
+    }
+}
+
+fn line(row: &AuditRow) -> Value {
+    let at = DateTime::from_timestamp_micros(row.at);
+    json!({
+        "orgId": OrganizationId::from_uuid(row.org_id),
+        "seq": row.seq,
+        "at": at.map(|at| at.to_rfc3339_opts(SecondsFormat::Micros, true)),
+        "actor": row.actor,
+        "action": row.action,
+        "object": row.object,
+        "outcome": row.outcome,
+        "origin": row.origin,
+        "requestId": row.request_id,
+        "details": serde_json::from_str::<Value>(&row.details).unwrap_or(Value::Null),
+        "hash": hex::encode(&row.hash),
+    })
+}

@@ -1,0 +1,30 @@
+//! The audit trail: one chain of entries per organization, each with a hash over itself and the one
+//! before it. Written once; `crownest audit verify` computes every chain anew.
+
+pub(super) const STATEMENTS: &[&str] = &[
+    // The end of each chain; whoever writes the next entry holds this row.
+    "create table audit_chains (
+        org_id uuid not null,
+        last_seq bigint not null,
+        last_hash bytea not null,
+        constraint audit_chains_pkey primary key (org_id),
+        constraint audit_chains_org_fkey foreign key (org_id) references organizations (id)
+    )",
+    "create table audit_entries (
+        org_id uuid not null,
+        seq bigint not null,
+        at bigint not null,
+        actor text not null,
+        action text not null,
+        object text not null,
+        outcome text not null,
+        origin text not null,
+        request_id text not null,
+        details text not null,
+        hash bytea not null,
+        constraint audit_entries_pkey primary key (org_id, seq),
+        constraint audit_entries_org_fkey foreign key (org_id) references organizations (id)
+    )",
+    "create index audit_entries_by_object on audit_entries (org_id, object, seq)",
+    "create index audit_entries_by_actor on audit_entries (org_id, actor, seq)",
+];
