@@ -9,6 +9,7 @@
 )]
 
 pub mod answer;
+pub mod books;
 pub mod client;
 pub mod events;
 pub mod host;

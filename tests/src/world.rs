@@ -265,6 +265,7 @@ impl World {
             let _ =
                 server.within(|app| async move { api::work::liveness::round(&app).await }).await;
         }
+        self.settled(&self.servers).await;
         self.reconciled().await;
     }
 

@@ -99,7 +99,15 @@ pub async fn create(
         activity: Activity::Unused,
     };
     let answer = print(&sandbox, now);
-    if !accept(app, caller, idempotent.as_ref(), &sandbox, &answer).await? {
+    let mut accepted = accept(app, caller, idempotent.as_ref(), &sandbox, &answer).await;
+    if let Err(Error::Refused(refused)) = &accepted
+        && billing::admission::may_be_over(refused)
+    {
+        // What the account says is a prediction: before somebody is sent away it is made anew.
+        billing::tick::catch_up(app, caller.org_id()).await?;
+        accepted = accept(app, caller, idempotent.as_ref(), &sandbox, &answer).await;
+    }
+    if !accepted? {
         // The same request was committed by somebody else while we waited for its row.
         return match idempotency::look_up(app, caller, idempotent.as_ref()).await? {
             Known::Answered(answer) => Ok(answer),
@@ -236,7 +244,10 @@ async fn end_and_remove(app: &Arc<App>, sandbox: Sandbox, actor: &Actor) -> Resu
     let id = sandbox.id;
     let everyone = || store::sandboxes(store::Everyone::for_worker("kill"));
     let mut sandbox = sandbox;
-    if liveness::end_if_lost(app, &sandbox).await? {
+    let lost = liveness::end_if_lost(app, &sandbox).await?;
+    // Or its credit ended before anybody looked.
+    let stopped = billing::tick::catch_up(app, sandbox.org_id).await?;
+    if lost || stopped {
         sandbox = everyone().get(app.db.read(), id).await?;
     }
     for _ in 0..MAX_TRIES {

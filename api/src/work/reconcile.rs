@@ -14,6 +14,7 @@ use super::{liveness, repeat};
 use crate::{
     app::{
         App,
+        billing::tick,
         error::{Error, Result},
         lifecycle::{self, Change},
     },
@@ -146,6 +147,8 @@ pub async fn end(app: &Arc<App>, sandbox: &Sandbox, reason: EndReason) -> Result
     if liveness::end_if_lost(app, sandbox).await? {
         return Ok(());
     }
+    // Its credit may have ended before it; then the step below finds that somebody else was faster.
+    tick::catch_up(app, sandbox.org_id).await?;
     let at = sandbox.end_at(app.clock.now());
     let change = Change { at, reason: Some(reason) };
     let ended = take(app, sandbox, Fact::EndDue, change).await?;
@@ -207,6 +210,7 @@ async fn idle(app: &Arc<App>, sandbox: &Sandbox) -> Result<()> {
 /// Ends an idle sandbox, unless a command was accepted since it was looked at: the step waits for
 /// whoever holds the row, and then finds the command among those that it would end.
 async fn end_idle(app: &Arc<App>, sandbox: &Sandbox) -> Result<()> {
+    tick::catch_up(app, sandbox.org_id).await?;
     let tx = app.db.begin().await?;
     let sandboxes = store::sandboxes(Everyone::for_worker("reconcile"));
     sandboxes.lock(&tx, sandbox.id).await?;

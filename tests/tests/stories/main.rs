@@ -5,6 +5,7 @@
 
 mod access;
 mod audit;
+mod billing;
 mod commands;
 mod crashes;
 mod errors;

@@ -21,6 +21,12 @@ pub fn check(stop: Option<&store::organizations::Stop>, now: DateTime<Utc>) -> R
     }
 }
 
+/// Whether a refusal is one of [`check`].
+#[must_use]
+pub fn may_be_over(refused: &Refused) -> bool {
+    matches!(refused.code, Code::CreditExhausted | Code::BillingSpendCapReached)
+}
+
 fn refusal(code: &str) -> Refused {
     if code == Code::BillingSpendCapReached.as_str() {
         Refused::new(

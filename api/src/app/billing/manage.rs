@@ -25,7 +25,7 @@ use super::{
     convert::{self, from_of, period, word},
     entry::Entry,
     prices::{self, NOTICE, PriceLists},
-    settle as settling,
+    settle as settling, tick,
 };
 use crate::{
     app::{App, error::Result},
@@ -78,16 +78,18 @@ async fn begin(
 
 /// Settles again, now that something is different, and commits.
 async fn finish(
-    app: &App,
+    app: &Arc<App>,
     (tx, prices, rules): (Tx, PriceLists, Rules),
     org: OrganizationId,
     now: DateTime<Utc>,
 ) -> Result<()> {
     settling::organization(&tx, &rules, &prices, org, now).await?;
-    // A sandbox that had to stop at an instant that has passed is stopped by the worker.
+    // A server that dies now leaves the rest to any worker.
     accounts().wake(&tx, org, now).await?;
     tx.commit().await?;
     app.bus.publish(Nudge::Billing);
+    // What had to stop before this is stopped before anything new begins.
+    tick::catch_up(app, org).await?;
     Ok(())
 }
 

@@ -16,7 +16,10 @@ use super::{
     settle::{self, Stop},
 };
 use crate::{
-    app::{App, error::Result},
+    app::{
+        App,
+        error::{Error, Result},
+    },
     work::reconcile,
 };
 
@@ -68,6 +71,37 @@ pub async fn round(app: &Arc<App>) -> Result<bool> {
         stop_all(app, org, stop).await?;
     }
     Ok(u32::try_from(n_claimed).is_ok_and(|n| n >= BATCH))
+}
+
+/// Settles an organization that should have been by now, and stops what has outlived its credit;
+/// `true` when something was to be stopped. Whoever is about to end a sandbox or to refuse one asks
+/// here first: credit ends where it ends, however late a worker looks.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn catch_up(app: &Arc<App>, org: OrganizationId) -> Result<bool> {
+    let now = app.clock.now();
+    let billing = store::billing(Everyone::for_worker("billing"));
+    let account = billing.account(app.db.read(), org).await?;
+    let past = |at: i64| at <= now.timestamp_micros();
+    if !past(account.due_at) && !(account.live && account.stops_at.is_some_and(past)) {
+        return Ok(false);
+    }
+    let rules = Rules::of(&app.config);
+    let prices = app.prices.get(app.db.read(), now).await?;
+    let tx = app.db.begin().await?;
+    let stop = match settle::organization(&tx, &rules, &prices, org, now).await {
+        Err(Error::Store(store::Error::Corrupt(error))) => {
+            // Books that make no sense must not keep anything from ending.
+            tracing::error!(%org, %error, "an organization's books cannot be settled");
+            return Ok(false);
+        }
+        stop => stop?,
+    };
+    tx.commit().await?;
+    let Some(stop) = stop.filter(|stop| stop.at <= now) else { return Ok(false) };
+    stop_all(app, org, stop).await?;
+    Ok(true)
 }
 
 /// Ends every live sandbox of an organization at the instant of the stop.

@@ -1,0 +1,176 @@
+//! What operators do to a team's account, and its books as they can be read: ledger, statements,
+//! alerts. The acts are those of the operator's command line.
+
+use std::{future::Future, sync::Arc};
+
+use api::app::{
+    App,
+    billing::{manage, statements, tick},
+    error::Result,
+};
+use billing::{credit::GrantKind, pricing::PricingVersion};
+use chrono::{DateTime, Utc};
+use domain::{id::OrganizationId, limits::Plan};
+use serde_json::Value;
+use store::{Backend, Everyone, billing::Billing, rows::WindowRow};
+
+use crate::{team::Team, time, world::World};
+
+/// Why operators of stories do what they do.
+const REASON: &str = "the story wants it";
+
+/// Credit that was bought, under a key of its own.
+#[must_use]
+pub fn bought(credits: &str) -> manage::NewGrant {
+    granted(GrantKind::Purchased, credits, &format!("{credits} bought"))
+}
+
+/// Credit of a kind, under a key.
+#[must_use]
+#[track_caller]
+pub fn granted(kind: GrantKind, credits: &str, key: &str) -> manage::NewGrant {
+    manage::NewGrant {
+        kind,
+        credits: credits.parse().unwrap(),
+        priority: None,
+        expires_at: None,
+        key: key.to_owned(),
+        reason: REASON.to_owned(),
+    }
+}
+
+fn books() -> Billing {
+    store::billing(Everyone::for_worker("story"))
+}
+
+impl World {
+    async fn operates<F, T>(&self, work: impl FnOnce(Arc<App>) -> F) -> T
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.server().within(work).await.unwrap()
+    }
+
+    /// A team buys credit.
+    pub async fn sells(&self, team: &Team, credits: &str) {
+        self.grants(team, bought(credits)).await;
+    }
+
+    /// Grants credit.
+    pub async fn grants(&self, team: &Team, new: manage::NewGrant) {
+        let org = team.org();
+        self.operates(move |app| async move { manage::grant_credit(&app, org, new).await }).await;
+    }
+
+    /// Changes a plan now, or at an instant to come.
+    pub async fn changes_plan(&self, team: &Team, plan: Plan, at: Option<&str>) {
+        let (org, at) = (team.org(), at.map(time::at));
+        let change = move |app| async move { manage::set_plan(&app, org, plan, at, REASON).await };
+        self.operates(change).await;
+    }
+
+    /// Sets how much may be invoiced in a month.
+    pub async fn caps(&self, team: &Team, cap: Option<&str>) {
+        let (org, cap) = (team.org(), cap.map(|cap| cap.parse().unwrap()));
+        let set = move |app| async move { manage::set_spend_cap(&app, org, cap, REASON).await };
+        self.operates(set).await;
+    }
+
+    /// Sets a limit whatever the plan says, or leaves it to the plan again.
+    pub async fn limits(&self, team: &Team, name: &'static str, value: Option<u64>) {
+        let org = team.org();
+        let set = move |app| async move { manage::set_limit(&app, org, name, value, REASON).await };
+        self.operates(set).await;
+    }
+
+    /// Publishes a pricing version that becomes valid `after` from now.
+    pub async fn publishes(&self, after: &str, version: PricingVersion) {
+        let version = PricingVersion { valid_from: self.now() + time::span(after), ..version };
+        self.operates(move |app| async move { manage::publish_pricing(&app, &version).await })
+            .await;
+    }
+
+    /// Publishes a pricing version and waits until it is in force.
+    pub async fn introduces(&self, version: PricingVersion) {
+        self.publishes("60s", version).await;
+        self.advance("60s").await;
+    }
+
+    /// The statement of a period, as it was closed or as it stands.
+    pub async fn statement(&self, team: &Team, period: &str) -> Value {
+        let (org, period) = (team.org(), period.parse().unwrap());
+        let get = move |app: Arc<App>| async move { statements::get(&app, org, period).await };
+        serde_json::to_value(self.operates(get).await).unwrap()
+    }
+
+    /// The balance of an account such as `usage` or `credit:free`, in nano-credits.
+    pub async fn balance(&self, team: &Team, account: &str) -> i64 {
+        let totals = books().totals_from_postings(self.db().read(), team.org()).await.unwrap();
+        totals.iter().filter(|total| total.account == account).map(|total| total.amount).sum()
+    }
+
+    /// What is left of all credit, in nano-credits.
+    pub async fn credit(&self, team: &Team) -> i64 {
+        let grants = books().all_grants(self.db().read(), team.org()).await.unwrap();
+        grants.iter().map(|grant| grant.remaining).sum()
+    }
+
+    /// The windows that began in a span of time, in order.
+    pub async fn windows(&self, team: &Team, from: &str, until: &str) -> Vec<WindowRow> {
+        let (from, until) = (time::at(from), time::at(until));
+        books().windows(self.db().read(), team.org(), from, until, 1_000_000).await.unwrap()
+    }
+
+    /// The alerts of a month as `subject percent`.
+    pub async fn alerts(&self, team: &Team, month: &str) -> Vec<String> {
+        let alerts = books().alerts(self.db().read(), team.org(), time::at(month)).await.unwrap();
+        alerts.iter().map(|alert| format!("{} {}", alert.subject, alert.percent)).collect()
+    }
+
+    /// A team's organization as the database's literal.
+    #[must_use]
+    pub fn literal(&self, team: &Team) -> String {
+        match self.db().backend() {
+            Backend::Sqlite => format!("x'{}'", team.org().uuid().simple()),
+            Backend::Postgres => format!("uuid '{}'", team.org().uuid()),
+        }
+    }
+
+    /// Settles whoever is due at any server until nobody is.
+    pub(crate) async fn settled(&self, servers: &[crate::server::Server]) {
+        let settled = async || {
+            for server in servers {
+                // A failure is retried by the server's own loop.
+                let _ = server.within(|app| async move { tick::round(&app).await }).await;
+            }
+            (self.n_due(self.now()).await == 0).then_some(())
+        };
+        self.until("accounts that are not due", settled).await;
+    }
+
+    async fn n_due(&self, now: DateTime<Utc>) -> i64 {
+        let now = now.timestamp_micros();
+        self.number(&format!("select count(*) from billing_accounts where due_at <= {now}")).await
+    }
+}
+
+impl Team {
+    /// Its organization.
+    #[must_use]
+    pub fn org(&self) -> OrganizationId {
+        self.org_id.parse().unwrap()
+    }
+
+    /// The credit that is left, as the usage summary says; none when there is no end to it.
+    pub async fn remaining(&self) -> Option<f64> {
+        self.get("/v1/usage").await.is(200)["credits"]["remaining"].as_f64()
+    }
+
+    /// Why and when a sandbox ended.
+    pub async fn end_of(&self, sandbox: &str) -> (String, String) {
+        let seen = self.sandbox(sandbox).await;
+        let text = |name: &str| seen[name].as_str().unwrap_or("not at all").to_owned();
+        (text("destroyedReason"), text("destroyedAt"))
+    }
+}
