@@ -81,12 +81,12 @@ pub async fn end_if_lost(app: &Arc<App>, sandbox: &Sandbox) -> Result<bool> {
     let now = app.clock.now();
     let seen = app.runner.last_contact(sandbox.id).max(sandbox.seen_alive_at);
     let at = seen.or(sandbox.ready_at).unwrap_or(now).min(sandbox.end_at(now));
-    tracing::warn!(sandbox = %sandbox.id, %at, "a sandbox stopped by itself");
     let tx = app.db.begin().await?;
     let step = sandbox.phase.learn(Fact::Lost);
     match lifecycle::take(app, &tx, sandbox, step, Change { at, reason: None }).await {
         Ok(next) => {
             tx.commit().await?;
+            tracing::warn!(sandbox = %sandbox.id, %at, "a sandbox stopped by itself");
             lifecycle::announce(app, &next);
             // What the host has left of it, such as a directory, goes now; a failure leaves it due.
             let app = Arc::clone(app);
