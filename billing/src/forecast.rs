@@ -1,5 +1,7 @@
 //! When credit or a spend cap ends if everything that runs goes on running, to the microsecond.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
@@ -10,21 +12,66 @@ use crate::{
     period::Period,
 };
 
-/// How much usage may go beyond credit, in nano-credits; `None` = without end.
+/// What may go beyond credit from an instant on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
-    /// In the period that `now` lies in.
-    pub now: Option<i64>,
-    /// In each other period: those after it, and one before it of which not everything is settled.
-    pub later: Option<i64>,
+pub enum Beyond {
+    /// Nothing: credit is all there is.
+    Nothing,
+    /// So many nano-credits in each period.
+    UpTo(i64),
+    /// Whatever is used.
+    Unlimited,
 }
 
-impl Room {
-    /// None at all: credit is all there is.
-    pub const NONE: Self = Self { now: Some(0), later: Some(0) };
+/// How much usage may go beyond credit, and when. Plans and caps change, and what is not settled yet
+/// is judged by what held when it was used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// What holds from an instant on, in order. Before the first holds what it says, too.
+    pub steps: Vec<(DateTime<Utc>, Beyond)>,
+    /// What is settled and went beyond credit, in nano-credits, by the period that it is booked for.
+    pub used: BTreeMap<Period, i64>,
+    /// The first period without a statement: what happened earlier is booked for it.
+    pub open: Period,
+}
 
-    fn within(self, current: Period, at: DateTime<Utc>) -> Option<i64> {
-        if Period::of(at) == current { self.now } else { self.later }
+/// What went beyond credit on top of what is settled, by period.
+type Over = BTreeMap<Period, i128>;
+
+impl Room {
+    /// The same room at all times, of which nothing is used.
+    #[must_use]
+    pub fn always(beyond: Beyond) -> Self {
+        let used = BTreeMap::new();
+        let open = Period::of(DateTime::UNIX_EPOCH);
+        Self { steps: vec![(DateTime::UNIX_EPOCH, beyond)], used, open }
+    }
+
+    fn beyond(&self, at: DateTime<Utc>) -> Beyond {
+        let begun = self.steps.iter().rev().find(|(from, _)| *from <= at);
+        begun.or(self.steps.first()).map_or(Beyond::Nothing, |(_, beyond)| *beyond)
+    }
+
+    fn booked(&self, at: DateTime<Utc>) -> Period {
+        Period::of(at).max(self.open)
+    }
+
+    /// What is left at an instant; `None` = without end.
+    fn left(&self, at: DateTime<Utc>, over: &Over) -> Option<i128> {
+        match self.beyond(at) {
+            Beyond::Nothing => Some(0),
+            Beyond::Unlimited => None,
+            Beyond::UpTo(cap) => {
+                let period = self.booked(at);
+                let used = i128::from(self.used.get(&period).copied().unwrap_or(0));
+                let over = over.get(&period).copied().unwrap_or(0);
+                Some((i128::from(cap) - used - over).max(0))
+            }
+        }
+    }
+
+    fn is_endless(&self) -> bool {
+        self.steps.iter().all(|(_, beyond)| *beyond == Beyond::Unlimited) && !self.steps.is_empty()
     }
 }
 
@@ -50,14 +97,13 @@ fn covering(grants: &[Grant], from: DateTime<Utc>, until: DateTime<Utc>) -> i128
 pub fn left(
     grants: &[Grant],
     meters: &[Meter],
-    room: Room,
+    room: &Room,
     now: DateTime<Utc>,
 ) -> Result<Option<i64>> {
-    let Some(room) = room.now else { return Ok(None) };
-    let (grants, over) = paid(grants, meters, now)?;
-    let tick = now + TimeDelta::microseconds(1);
+    let (grants, over) = paid(grants, meters, room, now)?;
+    let Some(room) = room.left(now, &over) else { return Ok(None) };
     // Who spent more than the room still has all the credit: overage is not paid by it.
-    let left = covering(&grants, now, tick) + (i128::from(room) - over).max(0);
+    let left = covering(&grants, now, now + TimeDelta::microseconds(1)) + room;
     narrow(left, "what is left").map(Some)
 }
 
@@ -67,21 +113,22 @@ pub fn left(
 /// # Errors
 /// [`crate::Error::Overflow`].
 pub fn credit_left(grants: &[Grant], meters: &[Meter], now: DateTime<Utc>) -> Result<i64> {
-    let (grants, _) = paid(grants, meters, now)?;
+    let (grants, _) = paid(grants, meters, &Room::always(Beyond::Unlimited), now)?;
     narrow(covering(&grants, now, now + TimeDelta::microseconds(1)), "what is left")
 }
 
-/// The grants after they have paid for everything up to `now`, and what they could not pay for in the
-/// period that it lies in.
-fn paid(grants: &[Grant], meters: &[Meter], now: DateTime<Utc>) -> Result<(Vec<Grant>, i128)> {
+/// The grants after they have paid for everything up to `now`, and what they could not pay for.
+fn paid(
+    grants: &[Grant],
+    meters: &[Meter],
+    room: &Room,
+    now: DateTime<Utc>,
+) -> Result<(Vec<Grant>, Over)> {
     let mut grants = grants.to_vec();
-    let (mut from, mut before, mut over) = (start(meters, now), 0, 0);
-    for until in instants(&grants, from, now) {
-        let (after, unpaid) = spend(&mut grants, meters, from, until, before)?;
-        if Period::of(from) == Period::of(now) {
-            over += i128::from(unpaid);
-        }
-        (before, from) = (after, until);
+    let (mut from, mut before, mut over) = (start(meters, now), 0, Over::new());
+    for until in instants(&grants, room, from, now) {
+        before = spend(&mut grants, meters, (from, until), before, room, &mut over)?;
+        from = until;
     }
     Ok((grants, over))
 }
@@ -97,9 +144,15 @@ fn start(meters: &[Meter], now: DateTime<Utc>) -> DateTime<Utc> {
     first.min().map_or(now, |first| first.min(now))
 }
 
-/// Beginnings of months and of and after grants in `(from, until)`, then `until`.
-fn instants(grants: &[Grant], from: DateTime<Utc>, until: DateTime<Utc>) -> Vec<DateTime<Utc>> {
+/// Beginnings of months, of steps, and of and after grants in `(from, until)`, then `until`.
+fn instants(
+    grants: &[Grant],
+    room: &Room,
+    from: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> Vec<DateTime<Utc>> {
     let mut instants = vec![until];
+    instants.extend(room.steps.iter().map(|(at, _)| *at));
     let mut month = Period::of(from).next();
     while month.start() < until {
         instants.push(month.start());
@@ -125,44 +178,41 @@ fn instants(grants: &[Grant], from: DateTime<Utc>, until: DateTime<Utc>) -> Vec<
 pub fn stop(
     grants: &[Grant],
     meters: &[Meter],
-    room: Room,
+    room: &Room,
     now: DateTime<Utc>,
 ) -> Result<Option<DateTime<Utc>>> {
+    if room.is_endless() {
+        return Ok(None);
+    }
     let mut grants = grants.to_vec();
-    let current = Period::of(now);
-    let (mut from, mut before, mut over) = (start(meters, now), 0, 0);
-    // Room that was used in a period is gone; each has its own.
-    let mut period = Period::of(from);
-    for until in instants(&grants, from, current.next().end()) {
-        if Period::of(from) > period {
-            (period, over) = (Period::of(from), 0);
+    let (mut from, mut before, mut over) = (start(meters, now), 0, Over::new());
+    for until in instants(&grants, room, from, Period::of(now).next().end()) {
+        if let Some(left) = room.left(from, &over) {
+            let affordable = covering(&grants, from, until) + left;
+            if cost(meters, until)? - before > affordable {
+                return exhaustion(meters, from, until, before + affordable).map(Some);
+            }
         }
-        let Some(room) = room.within(current, from) else {
-            before = spend(&mut grants, meters, from, until, before)?.0;
-            from = until;
-            continue;
-        };
-        let affordable = covering(&grants, from, until) + i128::from(room) - over;
-        if cost(meters, until)? - before > affordable {
-            return exhaustion(meters, from, until, before + affordable.max(0)).map(Some);
-        }
-        let (after, unpaid) = spend(&mut grants, meters, from, until, before)?;
-        over += i128::from(unpaid);
-        (before, from) = (after, until);
+        before = spend(&mut grants, meters, (from, until), before, room, &mut over)?;
+        from = until;
     }
     Ok(None)
 }
 
+/// Burns what is spent in a span of time that nothing divides, notes what no credit pays for, and
+/// returns what is spent at its end in all.
 fn spend(
     grants: &mut [Grant],
     meters: &[Meter],
-    from: DateTime<Utc>,
-    until: DateTime<Utc>,
+    (from, until): (DateTime<Utc>, DateTime<Utc>),
     before: i128,
-) -> Result<(i128, i64)> {
+    room: &Room,
+    over: &mut Over,
+) -> Result<i128> {
     let after = cost(meters, until)?;
     let (_, unpaid) = credit::burn(grants, from, until, narrow(after - before, "a cost")?);
-    Ok((after, unpaid))
+    *over.entry(room.booked(from)).or_default() += i128::from(unpaid);
+    Ok(after)
 }
 
 /// The last instant in `[from, until)` at which the cost is not more than `affordable`, or the first

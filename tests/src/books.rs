@@ -149,9 +149,17 @@ impl World {
         self.until("accounts that are not due", settled).await;
     }
 
+    /// Accounts that are to be settled, or whose sandboxes are to be stopped.
     async fn n_due(&self, now: DateTime<Utc>) -> i64 {
         let now = now.timestamp_micros();
-        self.number(&format!("select count(*) from billing_accounts where due_at <= {now}")).await
+        let due = format!(
+            "select count(*) from billing_accounts a where due_at <= {now} or (stops_at <= {now}
+               and exists (select 1 from sandboxes s where s.org_id = a.org_id
+                 and s.phase in ('creating', 'starting', 'ready')
+               union all select 1 from meters m where m.org_id = a.org_id
+                 and m.settled_until < m.closed_at))"
+        );
+        self.number(&due).await
     }
 }
 

@@ -104,7 +104,7 @@ pub async fn create(
         && billing::admission::may_be_over(refused)
     {
         // What the account says is a prediction: before somebody is sent away it is made anew.
-        billing::tick::catch_up(app, caller.org_id()).await?;
+        billing::tick::bring_up_to_date(app, caller.org_id()).await?;
         accepted = accept(app, caller, idempotent.as_ref(), &sandbox, &answer).await;
     }
     if !accepted? {

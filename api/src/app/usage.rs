@@ -71,7 +71,7 @@ pub async fn summary(app: &Arc<App>, caller: &Caller) -> Result<UsageSummary> {
     // used and what is listed of single events is not.
     let room = book.room(&prices, now)?;
     let after = now + TimeDelta::microseconds(1);
-    let left = forecast::left(&book.grants, &book.meters(), room, after);
+    let left = forecast::left(&book.grants, &book.meters(), &room, after);
     let live = store::sandboxes(Reach::Tenant { org, projects: None }).count_live(db, org).await?;
     Ok(UsageSummary {
         period: (period.start(), period.end()),

@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use billing::{
     credit::Grant,
-    forecast::{Room, credit_left, left, stop},
+    forecast::{Beyond, Room, credit_left, left, stop},
     ledger::Account,
     meter::{Grid, Meter, Settled, Source},
     period::Period,
@@ -87,16 +87,35 @@ fn org() -> impl Strategy<Value = (Org, DateTime<Utc>)> {
     })
 }
 
-fn room() -> impl Strategy<Value = Room> {
+/// Room in the period that an instant lies in, and in each other; none = without end.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    now: Option<i64>,
+    later: Option<i64>,
+}
+
+impl Bounds {
+    const NONE: Self = Self { now: Some(0), later: Some(0) };
+
+    fn at(self, now: DateTime<Utc>) -> Room {
+        let beyond = |room: Option<i64>| room.map_or(Beyond::Unlimited, Beyond::UpTo);
+        let (period, epoch) = (Period::of(now), DateTime::UNIX_EPOCH);
+        let (now, later) = (beyond(self.now), beyond(self.later));
+        let steps = vec![(epoch, later), (period.start(), now), (period.end(), later)];
+        Room { steps, ..Room::always(later) }
+    }
+}
+
+fn room() -> impl Strategy<Value = Bounds> {
     let some = || (0..20_000_000_000_i64).prop_map(Some);
     let bound = || prop_oneof![2 => Just(Some(0)), 2 => some(), 1 => Just(None)];
     prop_oneof![
-        2 => Just(Room::NONE),
-        3 => (bound(), bound()).prop_map(|(now, later)| Room { now, later }),
+        2 => Just(Bounds::NONE),
+        3 => (bound(), bound()).prop_map(|(now, later)| Bounds { now, later }),
     ]
 }
 
-fn within(over: [i64; 3], room: Room) -> bool {
+fn within(over: [i64; 3], room: Bounds) -> bool {
     let rooms = [room.later, room.now, room.later];
     over.iter().zip(rooms).all(|(over, room)| room.is_none_or(|room| *over <= room))
 }
@@ -114,7 +133,7 @@ proptest! {
         room in room(),
     ) {
         let now = settled.max(ahead);
-        let predicted = stop(&org.grants, &org.meters, room, now).unwrap();
+        let predicted = stop(&org.grants, &org.meters, &room.at(now), now).unwrap();
         let Some(stop) = predicted else {
             let horizon = Period::of(now).next().end();
             prop_assert!(within(org.clone().settle(horizon, now), room), "it should have stopped");
@@ -142,7 +161,7 @@ proptest! {
         org.settle(now, now);
         // Credit that comes within that second could pay for it.
         org.grants.retain(|grant| grant.starts_at <= now);
-        let Some(stop) = stop(&org.grants, &org.meters, room, now).unwrap() else { return Ok(()) };
+        let Some(stop) = stop(&org.grants, &org.meters, &room.at(now), now).unwrap() else { return Ok(()) };
         let later = stop + TimeDelta::seconds(1);
         let runs = org.meters.iter().any(|meter| {
             let Source::Time { opened_at, ends_at, .. } = meter.source else { return false };
@@ -160,15 +179,15 @@ proptest! {
         room in room(),
     ) {
         let now = settled.max(ahead);
-        let promised = left(&org.grants, &org.meters, room, now).unwrap();
+        let promised = left(&org.grants, &org.meters, &room.at(now), now).unwrap();
         let credit = credit_left(&org.grants, &org.meters, now).unwrap();
         let mut after = org;
         let over = after.settle(now, now);
         prop_assert_eq!(credit, after.credit(now));
         let room = room.now.map(|room| (room - over[1]).max(0));
         prop_assert_eq!(promised, room.map(|room| after.credit(now) + room));
-        let room = Room { now: room, later: None };
-        prop_assert_eq!(left(&after.grants, &after.meters, room, now).unwrap(), promised);
+        let room = Bounds { now: room, later: None };
+        prop_assert_eq!(left(&after.grants, &after.meters, &room.at(now), now).unwrap(), promised);
     }
 }
 
@@ -184,14 +203,14 @@ proptest! {
         mut ticks in proptest::collection::vec(instant(), 1..6),
     ) {
         ticks.sort_unstable();
-        let room = Room { now: Some(cap), later: Some(cap) };
-        let predicted = stop(&org.grants, &org.meters, room, now).unwrap();
+        let room = Bounds { now: Some(cap), later: Some(cap) };
+        let predicted = stop(&org.grants, &org.meters, &room.at(now), now).unwrap();
         let (mut org, first, mut now, mut stopped) = (org, now, now, None);
         let mut spent: BTreeMap<Period, i64> = BTreeMap::new();
         for tick in ticks.into_iter().filter(|tick| *tick >= first).chain([end(), late()]) {
             let used = spent.get(&Period::of(now)).copied().unwrap_or(0);
-            let room = Room { now: Some(cap - used), later: Some(cap) };
-            let stop = stop(&org.grants, &org.meters, room, now).unwrap();
+            let room = Bounds { now: Some(cap - used), later: Some(cap) };
+            let stop = stop(&org.grants, &org.meters, &room.at(now), now).unwrap();
             stopped = stop.filter(|stop| *stop <= tick);
             now = stopped.unwrap_or(tick);
             let settled = settle(&mut org.grants, &mut org.meters, now, daily());

@@ -47,10 +47,12 @@ pub(super) const STATEMENTS: &[&str] = &[
             check (stop_code in ('credit_exhausted', 'billing_spend_cap_reached'))
     )",
     "create index billing_accounts_due on billing_accounts (due_at)",
-    // Every change of a plan, limit or cap, with who and why. Never changed.
+    // Every change of a plan, limit or cap, and why. Never changed. seq rises with each of an
+    // organization's plans and caps, which what held when is read from.
     "create table plan_changes (
         id uuid not null,
         org_id uuid not null,
+        seq bigint not null,
         setting text not null,
         value text,
         takes_effect_at bigint not null,
@@ -59,7 +61,7 @@ pub(super) const STATEMENTS: &[&str] = &[
         constraint plan_changes_pkey primary key (id),
         constraint plan_changes_org_fkey foreign key (org_id) references organizations (id)
     )",
-    "create index plan_changes_by_org on plan_changes (org_id, id)",
+    "create index plan_changes_by_org on plan_changes (org_id, seq)",
     "create table credit_grants (
         id uuid not null,
         org_id uuid not null,

@@ -180,3 +180,13 @@ pub struct AlertRow {
     pub percent: i64,
     pub raised_at: i64,
 }
+
+/// A row of `plan_changes`.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct ChangeRow {
+    pub org_id: Uuid,
+    pub setting: String,
+    pub value: Option<String>,
+    pub takes_effect_at: i64,
+    pub made_at: i64,
+}

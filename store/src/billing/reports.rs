@@ -85,6 +85,25 @@ impl Billing {
         self.reach.by_org(sql, "t.org_id").text(order).all(c).await
     }
 
+    /// The totals of these organizations for a period and all after it.
+    ///
+    /// # Errors
+    /// As any statement.
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, n = orgs.len()))]
+    pub async fn totals_since(
+        &self,
+        c: &impl ConnectionTrait,
+        orgs: &[OrganizationId],
+        booked_from: DateTime<Utc>,
+    ) -> Result<Vec<TotalRow>> {
+        let sql = Sql::new(TOTAL, [])
+            .text("t.booked_from >= ")
+            .bind(time::micros(booked_from))
+            .text(" and t.org_id in ")
+            .list(uuids(orgs));
+        self.reach.by_org(sql, "t.org_id").text(" order by t.org_id, t.booked_from").all(c).await
+    }
+
     /// The lines that a period's statement shows.
     ///
     /// # Errors

@@ -99,7 +99,7 @@ pub async fn reserve(
         let room = book.room(&prices, now)?;
         // What was counted at this very instant is spent, too.
         let after = now + TimeDelta::microseconds(1);
-        let left = forecast::left(&book.grants, &book.meters(), room, after).map_err(sum)?;
+        let left = forecast::left(&book.grants, &book.meters(), &room, after).map_err(sum)?;
         if left.is_some_and(|left| left < price) {
             let code = match billing::plan::terms(book.plan_at(now)).mode {
                 billing::plan::Mode::CreditOnly => Code::CreditExhausted,

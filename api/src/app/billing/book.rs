@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use billing::{
     credit::{self, Grant},
-    forecast::Room,
+    forecast::{Beyond, Room},
     ledger::Account,
     meter::{Count, Meter, Settled, Source, Span, merge},
-    money::Exact,
+    money::{CREDIT, Exact},
     period::Period,
     plan::{Mode, terms},
     pricing::PricingVersion,
@@ -22,12 +22,13 @@ use domain::{
 use store::{
     ConnectionTrait,
     billing::{Billing, Lock},
-    rows::{AccountRow, CountRow, MeterRow, TotalRow},
+    rows::{AccountRow, ChangeRow, CountRow, MeterRow, TotalRow},
 };
 use uuid::Uuid;
 
 use super::{
-    convert::{grant, instant, word},
+    convert::{grant, instant, period, word},
+    history::History,
     prices::PriceLists,
 };
 use crate::app::error::Result;
@@ -61,8 +62,10 @@ pub struct Book {
     pub grants: Vec<Grant>,
     /// What is not settled.
     pub measures: Vec<Measure>,
-    /// The totals of the running period.
+    /// The totals of the periods without a statement.
     pub totals: Vec<TotalRow>,
+    /// What held when.
+    pub terms: History,
 }
 
 impl Book {
@@ -72,10 +75,20 @@ impl Book {
         self.measures.iter().map(|measure| measure.meter.clone()).collect()
     }
 
-    /// The plan at `now`.
+    /// The plan at an instant, past or to come.
     #[must_use]
-    pub fn plan_at(&self, now: DateTime<Utc>) -> Plan {
-        self.next_plan.filter(|(_, at)| *at <= now).map_or(self.plan, |(plan, _)| plan)
+    pub fn plan_at(&self, at: DateTime<Utc>) -> Plan {
+        if self.terms.plans.is_empty() {
+            return self.next_plan.filter(|(_, from)| *from <= at).map_or(self.plan, |(p, _)| p);
+        }
+        self.terms.plan_at(at)
+    }
+
+    /// Whether a period's statement asks for what no credit paid for: if its plan did at any time.
+    #[must_use]
+    pub fn invoices_in(&self, period: Period) -> bool {
+        let now = || terms(self.plan).mode == Mode::CreditThenInvoice;
+        self.terms.invoices_in(period).unwrap_or_else(now)
     }
 
     /// The first period without a statement.
@@ -86,45 +99,58 @@ impl Book {
         super::convert::period(self.account.open_from)
     }
 
-    /// How much usage may go beyond credit now and in the periods to come. Where versions of several
-    /// prices are in use, the dearest decides: a cap is never passed.
+    /// How much usage may go beyond credit, and when. Where versions of several prices are in use, the
+    /// dearest decides: a cap is never passed.
     ///
     /// # Errors
     /// When a row means nothing.
     pub fn room(&self, prices: &PriceLists, now: DateTime<Utc>) -> Result<Room> {
-        match terms(self.plan_at(now)).mode {
-            Mode::CreditOnly => Ok(Room::NONE),
+        let versions = self.measures.iter().map(|measure| &measure.meter.pricing);
+        let dearest = versions
+            .chain([prices.in_force(now)?])
+            .map(|version| version.nano_currency_per_credit)
+            .max()
+            .unwrap_or(0);
+        let beyond = |at: DateTime<Utc>| match terms(self.plan_at(at)).mode {
+            Mode::CreditOnly => Beyond::Nothing,
             Mode::CreditThenInvoice => {
-                let Some(cap) = self.account.spend_cap else {
-                    return Ok(Room { now: None, later: None });
-                };
-                let versions = self.measures.iter().map(|measure| &measure.meter.pricing);
-                let dearest = versions
-                    .chain([prices.in_force(now)?])
-                    .map(|version| version.nano_currency_per_credit)
-                    .max()
-                    .unwrap_or(0);
-                let cap = Exact::of(cap, billing::money::CREDIT);
-                let left = cap.0 - self.overdrawn(prices, now)?.0;
-                Ok(Room { now: buys(left, dearest), later: buys(cap.0, dearest) })
+                let cap = self.terms.cap_at(at, self.account.spend_cap);
+                let room = cap.and_then(|cap| buys(Exact::of(cap, CREDIT).0, dearest));
+                room.map_or(Beyond::Unlimited, Beyond::UpTo)
             }
+        };
+        let changes = self.terms.plans.iter().map(|(at, _)| *at);
+        let mut instants: Vec<_> =
+            changes.chain(self.terms.caps.iter().map(|(at, _)| *at)).collect();
+        instants.extend(self.next_plan.map(|(_, at)| at));
+        instants.push(now);
+        instants.sort_unstable();
+        instants.dedup();
+        let mut used = BTreeMap::new();
+        for (period, overdrawn) in self.overdrawn(prices)? {
+            let credit =
+                overdrawn.0.max(0).checked_add(i128::from(dearest) - 1).unwrap_or(i128::MAX);
+            used.insert(period, buys(credit, dearest).unwrap_or(0));
         }
+        let steps = instants.into_iter().map(|at| (at, beyond(at))).collect();
+        Ok(Room { steps, used, open: self.open()? })
     }
 
-    /// What no credit paid for in the running period, in money.
+    /// What no credit paid for, in money, by the period that it is booked for; those with a statement
+    /// left out.
     ///
     /// # Errors
     /// When a row means nothing.
-    pub fn overdrawn(&self, prices: &PriceLists, now: DateTime<Utc>) -> Result<Exact> {
-        let running = Period::of(now).start().timestamp_micros();
-        let mut sum = Exact::default();
-        for total in self.totals.iter().filter(|total| total.booked_from == running) {
+    pub fn overdrawn(&self, prices: &PriceLists) -> Result<BTreeMap<Period, Exact>> {
+        let mut sums: BTreeMap<Period, Exact> = BTreeMap::new();
+        for total in &self.totals {
             if total.account == Account::Overage.as_str() && !total.pricing_version.is_empty() {
                 let version = prices.get(&total.pricing_version)?;
+                let sum = sums.entry(period(total.booked_from)?).or_default();
                 sum.0 += Exact::of(-total.amount, version.nano_currency_per_credit).0;
             }
         }
-        Ok(sum)
+        Ok(sums)
     }
 }
 
@@ -162,8 +188,14 @@ pub async fn read(
         measures.entry(measure.row.org_id).or_default().push(measure);
     }
     let mut totals: BTreeMap<Uuid, Vec<TotalRow>> = BTreeMap::new();
-    for row in billing.totals(c, &orgs, Period::of(now).start()).await? {
+    let open = accounts.iter().map(|account| account.open_from).min();
+    let open = period(open.unwrap_or_else(|| now.timestamp_micros()))?.min(Period::of(now));
+    for row in billing.totals_since(c, &orgs, open.start()).await? {
         totals.entry(row.org_id).or_default().push(row);
+    }
+    let mut changes: BTreeMap<Uuid, Vec<ChangeRow>> = BTreeMap::new();
+    for row in billing.changes_of_terms(c, &orgs).await? {
+        changes.entry(row.org_id).or_default().push(row);
     }
     let mut books = Vec::with_capacity(accounts.len());
     for account in accounts {
@@ -182,6 +214,7 @@ pub async fn read(
             grants,
             measures: measures.remove(&org).unwrap_or_default(),
             totals: totals.remove(&org).unwrap_or_default(),
+            terms: History::of(&changes.remove(&org).unwrap_or_default())?,
             account,
         });
     }

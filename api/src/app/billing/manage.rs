@@ -24,6 +24,7 @@ use super::{
     Rules,
     convert::{self, from_of, period, word},
     entry::Entry,
+    history::{PLAN, SPEND_CAP},
     prices::{self, NOTICE, PriceLists},
     settle as settling, tick,
 };
@@ -168,7 +169,7 @@ pub async fn set_plan(
     let current = store::organizations::lock(&begun.0, org).await?.organization;
     let next = Some((plan, at));
     store::organizations::set_plan(&begun.0, org, current.plan, next).await?;
-    let setting = ("plan", Some(plan.as_str()));
+    let setting = (PLAN, Some(plan.as_str()));
     accounts().note_change(&begun.0, org, setting, at, &reason, now).await?;
     store::notify(&begun.0, KEYS).await?;
     finish(app, begun, org, now).await?;
@@ -199,7 +200,7 @@ pub async fn set_spend_cap(
     account.spend_cap = nano;
     accounts().update_accounts(&begun.0, &[account]).await?;
     let text = cap.map(|cap| cap.to_string());
-    let setting = ("spend_cap", text.as_deref());
+    let setting = (SPEND_CAP, text.as_deref());
     accounts().note_change(&begun.0, org, setting, now, &reason, now).await?;
     finish(app, begun, org, now).await
 }

@@ -10,6 +10,7 @@ pub mod book;
 pub mod check;
 pub(in crate::app) mod convert;
 mod entry;
+mod history;
 pub mod journal;
 pub mod manage;
 pub mod prices;
@@ -81,7 +82,12 @@ pub async fn open_account(
         live: false,
     };
     let reach = Everyone::for_worker("open account");
-    store::billing(reach).insert_account(tx, &account).await?;
+    let billing = store::billing(reach);
+    billing.insert_account(tx, &account).await?;
+    // The first plan, so that what held when is known from the beginning.
+    let plan = billing.lock_account(tx, org).await?.plan;
+    let setting = (history::PLAN, Some(plan.as_str()));
+    billing.note_change(tx, org, setting, now, "the account was opened", now).await?;
     let prices = prices::read(tx).await?;
     settle::organization(tx, rules, &prices, org, now).await?;
     Ok(())

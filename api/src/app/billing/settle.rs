@@ -45,7 +45,7 @@ use crate::app::{
 /// Windows are cut this long after their end: by then it is known who was alive.
 const LAG: TimeDelta = TimeDelta::seconds(10);
 /// Usage that is not known this long after credit expired finds it gone.
-const EXPIRY_GRACE: TimeDelta = TimeDelta::hours(1);
+const EXPIRY_GRACE: TimeDelta = TimeDelta::hours(24);
 /// A statement does not wait for usage of lost hosts for longer than this.
 const STATEMENT_PATIENCE: TimeDelta = TimeDelta::hours(24);
 /// When to look again at what should have ended by now.
@@ -124,6 +124,8 @@ fn up_to_date(
     for grant in book.grants.iter().filter(|g| before.get(&g.id) != Some(&g.remaining)) {
         entry.left(grant);
     }
+    // What was booked just now is used, too.
+    book.totals.extend(entry.totals_of(book.org));
     note_stop(prices, book, entry, stop, now)?;
     alerts(rules, prices, book, entry, now)?;
     Ok(stop)
@@ -188,16 +190,16 @@ fn plan_credit(
 
 /// When everything must stop, if it must before the end of the next period.
 fn stop(prices: &PriceLists, book: &Book, now: DateTime<Utc>) -> Result<Option<Stop>> {
-    let room = book.room(prices, now)?;
-    if room.now.is_none() || book.measures.is_empty() {
+    if book.measures.is_empty() {
         return Ok(None);
     }
-    let at = forecast::stop(&book.grants, &book.meters(), room, now).map_err(sum)?;
-    Ok(at.map(|at| Stop { at, code: code(book, now) }))
+    let room = book.room(prices, now)?;
+    let at = forecast::stop(&book.grants, &book.meters(), &room, now).map_err(sum)?;
+    Ok(at.map(|at| Stop { at, code: code(book, at) }))
 }
 
-fn code(book: &Book, now: DateTime<Utc>) -> Code {
-    match terms(book.plan_at(now)).mode {
+fn code(book: &Book, at: DateTime<Utc>) -> Code {
+    match terms(book.plan_at(at)).mode {
         Mode::CreditOnly => Code::CreditExhausted,
         Mode::CreditThenInvoice => Code::BillingSpendCapReached,
     }
@@ -302,21 +304,22 @@ fn note_stop(
     let before = book.account.stops_at.map(instant).transpose()?;
     // A prediction that has come true was told of only as one: it is news all the same.
     let known = reached(before) && book.account.stop_told;
+    let code = stop.map_or_else(|| code(book, now), |stop| stop.code);
     if let Some(since) = at.filter(|at| *at <= now && !known) {
-        let code = code(book, now).as_str().to_owned();
+        let code = code.as_str().to_owned();
         let payload = Payload::CreditExhausted(CreditExhausted { code, since });
         entry.events.push(Event::of_organization(book.org, payload, since));
     }
     book.account.stop_told = reached(at);
     book.account.stops_at = at.map(|at| at.timestamp_micros());
-    book.account.stop_code = at.map(|_| code(book, now).as_str().to_owned());
+    book.account.stop_code = at.map(|_| code.as_str().to_owned());
     Ok(())
 }
 
 fn is_spent(prices: &PriceLists, book: &Book, now: DateTime<Utc>) -> Result<bool> {
     let room = book.room(prices, now)?;
     let after = now + TimeDelta::microseconds(1);
-    let left = forecast::left(&book.grants, &book.meters(), room, after).map_err(sum)?;
+    let left = forecast::left(&book.grants, &book.meters(), &room, after).map_err(sum)?;
     let version = prices.in_force(now)?;
     let second = version.multiplier_milli(BASE_SIZE);
     let second = version.price(Metric::ComputeUnitSeconds, second).map_err(sum)?;
@@ -333,18 +336,14 @@ fn alerts(
     now: DateTime<Utc>,
 ) -> Result<()> {
     let running = from_of(Period::of(now));
-    let stored = book.totals.iter().cloned().chain(entry.totals_of(book.org));
-    let (mut used, mut overdrawn) = (0_i128, Exact::default());
-    for total in stored.filter(|t| t.booked_from == running && !t.pricing_version.is_empty()) {
-        match total.account.parse::<Account>() {
-            Ok(Account::Credit(_)) => used -= i128::from(total.amount),
-            Ok(Account::Overage) => {
-                let price = prices.get(&total.pricing_version)?.nano_currency_per_credit;
-                overdrawn.0 += Exact::of(-total.amount, price).0;
-            }
-            Ok(_) | Err(()) => {}
+    let mut used = 0_i128;
+    for total in book.totals.iter().filter(|t| t.booked_from == running) {
+        let account = total.account.parse::<Account>();
+        if matches!(account, Ok(Account::Credit(_))) && !total.pricing_version.is_empty() {
+            used -= i128::from(total.amount);
         }
     }
+    let overdrawn = book.overdrawn(prices)?.remove(&Period::of(now)).unwrap_or_default();
     let left = forecast::credit_left(&book.grants, &book.meters(), now).map_err(sum)?;
     let cap = book.account.spend_cap.map(|cap| Exact::of(cap, CREDIT).0);
     for percent in &rules.alert_percents {

@@ -29,6 +29,7 @@ use super::{
     book::Book,
     convert::{from_of, period, word},
     entry::Entry,
+    history::History,
     prices::PriceLists,
     settle::{may_close, sum},
 };
@@ -130,7 +131,9 @@ pub async fn get(app: &App, org: OrganizationId, period: Period) -> Result<Docum
     let lines = billing.booked_lines(c, org, period.start()).await?;
     let totals = billing.totals(c, &[org], period.start()).await?;
     let statement = draw_up(period, &prices, lines, &totals)?;
-    let invoiced = terms(organization.plan_at(now)).mode == Mode::CreditThenInvoice;
+    let history = History::of(&billing.changes_of_terms(c, &[org]).await?)?;
+    let by_plan = || terms(organization.plan_at(now)).mode == Mode::CreditThenInvoice;
+    let invoiced = history.invoices_in(period).unwrap_or_else(by_plan);
     document(c, org, &statement, invoiced).await
 }
 
@@ -187,7 +190,7 @@ pub(super) async fn close_if_due(
     let mut totals = billing.totals(tx, &[book.org], period.start()).await?;
     totals.extend(entry.totals_of(book.org).filter(|total| total.booked_from == booked));
     let statement = draw_up(period, prices, lines, &totals)?;
-    let invoiced = terms(book.plan).mode == Mode::CreditThenInvoice;
+    let invoiced = book.invoices_in(period);
     let booked = statement::book(period, &sum_up(&totals)?, invoiced).map_err(sum)?;
     for transaction in &booked {
         entry.book(book.org, &mut book.account, transaction, now);

@@ -74,8 +74,8 @@ pub async fn round(app: &Arc<App>) -> Result<bool> {
 }
 
 /// Settles an organization that should have been by now, and stops what has outlived its credit;
-/// `true` when something was to be stopped. Whoever is about to end a sandbox or to refuse one asks
-/// here first: credit ends where it ends, however late a worker looks.
+/// `true` when something was to be stopped. Whoever is about to end a sandbox asks here first: credit
+/// ends where it ends, however late a worker looks.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -87,21 +87,45 @@ pub async fn catch_up(app: &Arc<App>, org: OrganizationId) -> Result<bool> {
     if !past(account.due_at) && !(account.live && account.stops_at.is_some_and(past)) {
         return Ok(false);
     }
-    let rules = Rules::of(&app.config);
-    let prices = app.prices.get(app.db.read(), now).await?;
-    let tx = app.db.begin().await?;
-    let stop = match settle::organization(&tx, &rules, &prices, org, now).await {
+    bring_up_to_date(app, org).await
+}
+
+/// As [`catch_up`], whether or not the organization is due: whoever is about to refuse new work asks
+/// here first, because what the account says is a prediction and may be old.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn bring_up_to_date(app: &Arc<App>, org: OrganizationId) -> Result<bool> {
+    let now = app.clock.now();
+    match settle_one(app, org, now).await {
+        Ok(None) => Ok(false),
+        Ok(Some(stop)) => {
+            stop_all(app, org, stop).await?;
+            // What is left without it may be enough for something new.
+            settle_one(app, org, now).await?;
+            Ok(true)
+        }
         Err(Error::Store(store::Error::Corrupt(error))) => {
             // Books that make no sense must not keep anything from ending.
             tracing::error!(%org, %error, "an organization's books cannot be settled");
-            return Ok(false);
+            Ok(false)
         }
-        stop => stop?,
-    };
+        Err(error) => Err(error),
+    }
+}
+
+/// Settles one organization; returns the stop that has come.
+async fn settle_one(
+    app: &Arc<App>,
+    org: OrganizationId,
+    now: DateTime<Utc>,
+) -> Result<Option<Stop>> {
+    let rules = Rules::of(&app.config);
+    let prices = app.prices.get(app.db.read(), now).await?;
+    let tx = app.db.begin().await?;
+    let stop = settle::organization(&tx, &rules, &prices, org, now).await?;
     tx.commit().await?;
-    let Some(stop) = stop.filter(|stop| stop.at <= now) else { return Ok(false) };
-    stop_all(app, org, stop).await?;
-    Ok(true)
+    Ok(stop.filter(|stop| stop.at <= now))
 }
 
 /// Ends every live sandbox of an organization at the instant of the stop.

@@ -187,6 +187,7 @@ async fn credit_is_burnt_by_priority_then_expiry_then_age(database: Database) {
     ] {
         order.push(new.key.clone());
         world.grants(&acme, new).await;
+        world.moves("1ms"); // An age is known to the millisecond.
     }
     let sandbox = acme.starts(json!({})).await;
     for n in 1..=5 {

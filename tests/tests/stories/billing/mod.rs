@@ -2,6 +2,7 @@
 //! and alerts. The pure numbers are the crate `billing`'s own tests; here they meet servers, clocks
 //! and databases.
 
+mod caps;
 mod credit;
 
 use billing::pricing::PricingVersion;
