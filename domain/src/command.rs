@@ -252,7 +252,7 @@ pub struct Spec {
     pub cwd: String,
     /// Environment variables. Never stored, never logged.
     pub env: BTreeMap<String, String>,
-    /// The timeout in milliseconds.
+    /// The timeout in milliseconds; as asked for until [`Self::on_plan`].
     pub timeout_ms: Option<u64>,
     /// Whether the caller does not wait.
     pub background: bool,
@@ -282,23 +282,41 @@ impl Spec {
             ));
         }
         check_env(&env)?;
-        let timeout_ms = check_timeout(timeout_ms, background)?;
+        check_timeout(timeout_ms)?;
         let cwd =
             crate::path::in_workspace(cwd.as_deref().unwrap_or(crate::path::WORKSPACE), "cwd")?;
         Ok(Self { command_line, cwd, env, timeout_ms, background })
     }
+
+    /// Gives it the timeout that it has on a plan, whose longest run is `max_ms`: the default if it
+    /// names none and a caller waits, and never a longer one than the plan's.
+    ///
+    /// # Errors
+    /// `invalid_request` naming `timeoutMs` if it asks for a longer one.
+    pub fn on_plan(self, max_ms: Option<u64>) -> Result<Self, Refused> {
+        let timeout_ms = match (self.timeout_ms, max_ms) {
+            (Some(asked), Some(max)) if asked > max => {
+                let text = format!("timeoutMs must be at most {max} on this plan");
+                return Err(Refused::invalid("timeoutMs", text));
+            }
+            (Some(asked), _) => Some(asked),
+            (None, max) if self.background => max,
+            (None, max) => {
+                let default = limits::DEFAULT_COMMAND_TIMEOUT_MS;
+                Some(max.map_or(default, |max| max.min(default)))
+            }
+        };
+        Ok(Self { timeout_ms, ..self })
+    }
 }
 
-fn check_timeout(timeout_ms: Option<u64>, background: bool) -> Result<Option<u64>, Refused> {
+fn check_timeout(timeout_ms: Option<u64>) -> Result<(), Refused> {
     let max = limits::MAX_COMMAND_TIMEOUT_MS;
-    match timeout_ms {
-        Some(ms) if ms == 0 || ms > max => Err(Refused::invalid(
-            "timeoutMs",
-            format!("timeoutMs must be an integer from 1 to {max}"),
-        )),
-        None if !background => Ok(Some(limits::DEFAULT_COMMAND_TIMEOUT_MS)),
-        given => Ok(given),
+    if timeout_ms.is_some_and(|ms| ms == 0 || ms > max) {
+        let text = format!("timeoutMs must be an integer from 1 to {max}");
+        return Err(Refused::invalid("timeoutMs", text));
     }
+    Ok(())
 }
 
 fn check_env(env: &BTreeMap<String, String>) -> Result<(), Refused> {
@@ -370,11 +388,24 @@ mod tests {
     }
 
     #[test]
-    fn only_a_foreground_command_has_a_default_timeout() {
-        let of = |background| {
-            Spec::parse("true".into(), None, BTreeMap::new(), None, background).unwrap().timeout_ms
+    fn timeouts_on_a_plan() {
+        let on_plan = |asked, background, max| {
+            let spec = Spec::parse("true".into(), None, BTreeMap::new(), asked, background);
+            spec.unwrap().on_plan(max).map(|spec| spec.timeout_ms).map_err(|refused| refused.code)
         };
-        assert_eq!((of(false), of(true)), (Some(60_000), None));
+        let refused = Err(Code::InvalidRequest);
+        for (asked, background, max, wanted, why) in [
+            (None, false, None, Ok(Some(60_000)), "the default"),
+            (None, true, None, Ok(None), "nobody waits"),
+            (None, false, Some(5_000), Ok(Some(5_000)), "the plan's is below the default"),
+            (None, false, Some(300_000), Ok(Some(60_000)), "the plan's is above the default"),
+            (None, true, Some(300_000), Ok(Some(300_000)), "nobody waits, but the plan does not"),
+            (Some(300_000), true, Some(300_000), Ok(Some(300_000)), "the limit itself"),
+            (Some(300_001), true, Some(300_000), refused, "above the plan's"),
+            (Some(300_001), false, Some(300_000), refused, "above the plan's"),
+        ] {
+            assert_eq!(on_plan(asked, background, max), wanted, "{why}");
+        }
     }
 
     #[test]

@@ -42,8 +42,9 @@ const FOREGROUND_SLACK: Duration = Duration::from_secs(90);
 /// Runs a command and waits for its end, or starts one and does not.
 ///
 /// # Errors
-/// `not_found`, `sandbox_destroyed`, `file_not_found` for the working directory, `runtime_error`
-/// when the sandbox does not become ready, and those of idempotency.
+/// `not_found`, `sandbox_destroyed`, `file_not_found` for the working directory, `invalid_request` for
+/// a timeout above the plan's, `runtime_error` when the sandbox does not become ready, and those of
+/// credit and of idempotency.
 pub async fn run(
     app: &Arc<App>,
     caller: &Caller,
@@ -55,6 +56,7 @@ pub async fn run(
     if let Some(answer) = earlier(app, caller, idempotent.as_ref(), &print).await? {
         return Ok(answer);
     }
+    let spec = spec.on_plan(caller.limits.max_command_ms)?;
     let reach = caller.reach();
     let place = if spec.background {
         None

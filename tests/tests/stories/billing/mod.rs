@@ -4,6 +4,7 @@
 
 mod caps;
 mod credit;
+mod plans;
 
 use billing::pricing::PricingVersion;
 
