@@ -106,6 +106,8 @@ pub(super) const STATEMENTS: &[&str] = &[
     "create unique index ledger_transactions_org_id_id_key on ledger_transactions (org_id, id)",
     "create unique index ledger_transactions_seq_key on ledger_transactions (org_id, seq)",
     "create unique index ledger_transactions_key_key on ledger_transactions (org_id, key)",
+    "create index ledger_transactions_by_corrects on ledger_transactions (org_id, corrects)
+        where corrects is not null",
     "create table ledger_postings (
         transaction_id uuid not null,
         line bigint not null,

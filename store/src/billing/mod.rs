@@ -2,10 +2,12 @@
 //! rows out: the numbers are decided in `billing`, which this crate does not know.
 
 mod accounts;
+mod anew;
 mod books;
 mod measures;
 pub mod pricing;
 mod reports;
+mod windows;
 
 pub use measures::Lock;
 use uuid::Uuid;
