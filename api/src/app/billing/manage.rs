@@ -4,25 +4,23 @@
 use std::sync::Arc;
 
 use billing::{
-    credit::{self, Grant, GrantKind},
-    ledger::{Heading, Kind},
+    credit::{Grant, GrantKind},
     money,
-    period::Period,
     pricing::{PricingVersion, in_force},
-    settle::{self, Wrong},
+    settle,
 };
 use chrono::{DateTime, Utc};
 use domain::{
     Refused,
-    id::{GrantId, OrganizationId, TransactionId},
+    id::{GrantId, OrganizationId},
     limits::Plan,
 };
 use rust_decimal::Decimal;
-use store::{Everyone, Tx, billing::Billing, rows::WindowRow};
+use store::{Everyone, Tx, billing::Billing};
 
 use super::{
     Rules,
-    convert::{self, from_of, period, word},
+    convert::{self, period},
     entry::Entry,
     history::{PLAN, SPEND_CAP},
     prices::{self, NOTICE, PriceLists},
@@ -53,7 +51,7 @@ pub struct NewGrant {
     pub reason: String,
 }
 
-fn checked_reason(reason: &str) -> Result<String> {
+pub(super) fn checked_reason(reason: &str) -> Result<String> {
     let reason = reason.trim();
     if reason.is_empty() || reason.chars().count() > MAX_REASON_CHARS {
         let text = format!("reason must be 1 to {MAX_REASON_CHARS} characters");
@@ -66,7 +64,7 @@ fn accounts() -> Billing {
     store::billing(Everyone::for_worker("manage"))
 }
 
-async fn begin(
+pub(super) async fn begin(
     app: &App,
     org: OrganizationId,
     now: DateTime<Utc>,
@@ -78,7 +76,7 @@ async fn begin(
 }
 
 /// Settles again, now that something is different, and commits.
-async fn finish(
+pub(super) async fn finish(
     app: &Arc<App>,
     (tx, prices, rules): (Tx, PriceLists, Rules),
     org: OrganizationId,
@@ -269,105 +267,4 @@ pub async fn publish_pricing(app: &App, version: &PricingVersion) -> Result<()> 
             Ok(())
         }
     }
-}
-
-/// A quantity that was measured wrong.
-#[derive(Debug, Clone)]
-pub struct Correction {
-    /// The window's transaction.
-    pub transaction: TransactionId,
-    /// The window in it: its sandbox, metric, start and part.
-    pub window: WindowRow,
-    /// What it should have been, in thousandths of a unit.
-    pub quantity_milli: i64,
-    /// Why.
-    pub reason: String,
-}
-
-/// Corrects a window of usage by a transaction that points back. The window stays; another part of it
-/// holds the difference, which the statement of the first open period shows as an adjustment.
-///
-/// # Errors
-/// `invalid_request` for a quantity below zero or a transaction that is no usage of the organization.
-pub async fn correct_usage(
-    app: &Arc<App>,
-    org: OrganizationId,
-    correction: Correction,
-) -> Result<TransactionId> {
-    let now = app.clock.now();
-    let reason = checked_reason(&correction.reason)?;
-    if correction.quantity_milli < 0 {
-        return Err(Refused::invalid("quantity", "quantity must be zero or more").into());
-    }
-    let begun = begin(app, org, now).await?;
-    let (tx, prices) = (&begun.0, &begun.1);
-    let mut account = accounts().lock_account(tx, org).await?;
-    let found = accounts().find_transaction(tx, correction.transaction).await?;
-    let found = found.filter(|row| row.org_id == org.uuid()).ok_or_else(|| {
-        Refused::invalid("transaction", "the organization has no such transaction")
-    })?;
-    let window = &correction.window;
-    let version = prices.get(&window.pricing_version)?;
-    let metric = word(&window.metric, "a window's metric")?;
-    let price = |quantity| version.price(metric, quantity).map_err(settling::sum);
-    let amount = price(correction.quantity_milli)? - window.amount;
-    if amount == 0 {
-        return Err(Refused::invalid("quantity", "this costs what was booked").into());
-    }
-    let postings = accounts().postings(tx, &[correction.transaction]).await?;
-    let postings: Vec<_> = postings.iter().map(convert::posting).collect::<Result<_>>()?;
-    let wrong = Wrong {
-        id: correction.transaction,
-        postings: &postings,
-        pricing: found.pricing_version.clone(),
-    };
-    let open = period(account.open_from)?;
-    let used = Period::of(convert::instant(window.started_at)?);
-    let part = account.last_seq + 1;
-    let heading = Heading {
-        kind: Kind::Correction,
-        key: format!("correction:{}:{part}", correction.transaction),
-        at: now,
-        booked: used.max(open),
-        pricing: found.pricing_version,
-        corrects: Some(correction.transaction),
-        reason: Some(reason),
-    };
-    // Also grants that nothing is left of: what comes back comes back to them.
-    let ids: Vec<_> = postings.iter().filter_map(|posting| posting.grant).collect();
-    let mut grants = Vec::new();
-    for row in accounts().grants(tx, &ids).await? {
-        grants.push(convert::grant(&row)?);
-    }
-    for row in accounts().grants_left(tx, &[org]).await? {
-        if !ids.contains(&GrantId::from_uuid(row.id)) {
-            grants.push(convert::grant(&row)?);
-        }
-    }
-    credit::sort(&mut grants);
-    let transaction = if amount < 0 {
-        settle::give_back(&mut grants, &wrong, -amount, heading)
-    } else {
-        settle::take_more(&mut grants, &wrong, amount, heading, now)
-    }
-    .map_err(settling::sum)?;
-    let mut entry = Entry::default();
-    let id = entry.book(org, &mut account, &transaction, now);
-    let again = format!(":{id}");
-    for (_, expiry) in settle::expire(&mut grants, now, open, &again).map_err(settling::sum)? {
-        entry.book(org, &mut account, &expiry, now);
-    }
-    grants.iter().for_each(|grant| entry.left(grant));
-    entry.window(WindowRow {
-        part,
-        quantity: correction.quantity_milli - window.quantity,
-        amount,
-        booked_from: from_of(used.max(open)),
-        transaction_id: Some(id.uuid()),
-        ..window.clone()
-    })?;
-    entry.accounts.push(account);
-    entry.write(tx, &accounts(), now).await?;
-    finish(app, begun, org, now).await?;
-    Ok(id)
 }

@@ -3,12 +3,13 @@
 //!
 //! `prices` knows the price lists, `book` reads an organization's books, `settle` brings them up to
 //! date, `entry` writes what came of it, `tick` does so for whoever is due, `manage` is what operators
-//! do, `statements`, `journal` and `check` are what they read.
+//! do, `correct` mends what was measured wrong, `statements`, `journal` and `check` are what they read.
 
 pub mod admission;
 pub mod book;
 pub mod check;
 pub(in crate::app) mod convert;
+pub mod correct;
 mod entry;
 mod history;
 pub mod journal;
