@@ -92,12 +92,12 @@ pub(super) async fn finish(
     Ok(())
 }
 
-/// Grants credit. The same key again changes nothing.
+/// Grants credit. The same key again changes nothing, and `false` says so.
 ///
 /// # Errors
 /// `invalid_request` for an amount that is not above zero, has more than nine places, or a kind that
 /// only plans give; `Missing` for the organization.
-pub async fn grant_credit(app: &Arc<App>, org: OrganizationId, new: NewGrant) -> Result<()> {
+pub async fn grant_credit(app: &Arc<App>, org: OrganizationId, new: NewGrant) -> Result<bool> {
     let now = app.clock.now();
     let reason = checked_reason(&new.reason)?;
     if new.key.is_empty() || new.key.len() > 128 {
@@ -127,7 +127,8 @@ pub async fn grant_credit(app: &Arc<App>, org: OrganizationId, new: NewGrant) ->
         expires_at: new.expires_at,
     };
     let open = period(account.open_from)?;
-    let key = format!("grant:{}", new.key);
+    // Apart from the keys of plan credit, which would else be refused when it is due.
+    let key = format!("grant:operator:{}", new.key);
     let coming = settle::grant(&grant, key, now, open, Some(reason)).map_err(settling::sum)?;
     let mut entry = Entry::default();
     entry.grant(org, &mut account, &grant, &coming, now);
@@ -135,10 +136,13 @@ pub async fn grant_credit(app: &Arc<App>, org: OrganizationId, new: NewGrant) ->
     match entry.write(&tx, &accounts(), now).await {
         Err(crate::app::error::Error::Store(store::Error::Taken(_))) => {
             tx.rollback().await?;
-            Ok(())
+            Ok(false)
         }
         Err(error) => Err(error),
-        Ok(_) => finish(app, (tx, prices, rules), org, now).await,
+        Ok(_) => {
+            finish(app, (tx, prices, rules), org, now).await?;
+            Ok(true)
+        }
     }
 }
 
