@@ -15,7 +15,10 @@ use crate::app::error::Result;
 
 const PAGE: u32 = 500;
 
-/// Writes an organization's journal piece by piece.
+/// What a journal begins with: how its numbers are read, and to how many places they balance.
+pub const HEADER: &str = "decimal-mark .\ncommodity 1000.000000000 credits\n\n";
+
+/// Writes an organization's part of a journal piece by piece.
 ///
 /// # Errors
 /// When the database does not answer, or `write` fails.
@@ -25,7 +28,6 @@ pub async fn export(
     mut write: impl FnMut(&str) -> std::io::Result<()>,
 ) -> anyhow::Result<()> {
     let billing = store::billing(Reach::Tenant { org, projects: None });
-    write("commodity 1000.000000000 credits\n\n")?;
     let mut after = 0;
     loop {
         let page = billing.journal(db.read(), org, after, PAGE).await?;
@@ -49,18 +51,13 @@ fn entry(
         transaction.seq,
         transaction.kind,
         at.format("%H:%M:%S%.6fZ"),
-        transaction.key,
+        in_a_comment(&transaction.key),
     );
     if let Some(pricing) = &transaction.pricing_version {
         let _ = write!(text, ", pricing: {pricing}");
     }
     if let Some(reason) = &transaction.reason {
-        // One line, and nothing that begins a tag of its own.
-        let reason: String = reason
-            .chars()
-            .map(|c| if c.is_control() || c == ',' || c == ':' { ' ' } else { c })
-            .collect();
-        let _ = write!(text, ", reason: {reason}");
+        let _ = write!(text, ", reason: {}", in_a_comment(reason));
     }
     text.push('\n');
     for posting in postings {
@@ -72,4 +69,9 @@ fn entry(
     }
     text.push('\n');
     Ok(text)
+}
+
+/// What people wrote, such that it stays on its line and in its tag, which ends with a comma.
+fn in_a_comment(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || c == ',' { ' ' } else { c }).collect()
 }
