@@ -1,11 +1,18 @@
 //! Recomputes the projections of the books from what is never changed, and says where they differ:
-//! transactions that do not sum to zero, gaps in their numbers, totals, lines, grants and meters.
+//! transactions that do not sum to zero, gaps in their numbers, totals, lines, grants and meters, and
+//! usage that costs something else than was booked.
 
 use std::collections::BTreeMap;
 
-use billing::period::Period;
-use domain::id::OrganizationId;
-use store::{Db, Everyone, billing::Billing, rows::AccountRow};
+use billing::{ledger::Account, money::decimal, period::Period};
+use chrono::{DateTime, Utc};
+use domain::id::{GrantId, OrganizationId, ProjectId};
+use rust_decimal::Decimal;
+use store::{
+    Db, Everyone,
+    billing::Billing,
+    rows::{AccountRow, GrantRow, LineRow, TotalRow},
+};
 
 use super::convert::{instant, period};
 use crate::app::error::Result;
@@ -56,45 +63,19 @@ async fn one(
 ) -> Result<()> {
     findings.n_organizations += 1;
     let mut wrong = journal(tx, billing, org, account, &mut findings.n_transactions).await?;
-    let totals = |rows: Vec<store::rows::TotalRow>| -> BTreeMap<_, _> {
-        let rows = rows.into_iter().filter(|row| row.amount != 0);
-        rows.map(|r| ((r.booked_from, r.account, r.pricing_version), r.amount)).collect()
-    };
-    let projected = totals(billing.all_totals(tx, org).await?);
-    differences(
-        "total",
-        &projected,
-        &totals(billing.totals_from_postings(tx, org).await?),
-        &mut wrong,
-    );
-    let grants = |rows: Vec<store::rows::GrantRow>| -> BTreeMap<_, _> {
-        rows.into_iter().map(|row| (row.id, row.remaining)).collect()
-    };
-    let projected = grants(billing.all_grants(tx, org).await?);
-    let computed = grants(billing.remaining_from_postings(tx, org).await?);
-    differences("grant", &projected, &computed, &mut wrong);
-    let lines = |rows: Vec<store::rows::LineRow>| -> BTreeMap<_, _> {
-        rows.into_iter()
-            .map(|r| {
-                let key = (r.booked_from, r.used_from, r.project_id, r.metric, r.pricing_version);
-                (key, (r.quantity, r.amount))
-            })
-            .collect()
-    };
-    let rows = billing.all_lines(tx, org).await?;
-    let mut periods: Vec<Period> = Vec::new();
-    for row in &rows {
-        periods.push(period(row.used_from)?);
+    let (totals, lines) = (billing.all_totals(tx, org).await?, billing.all_lines(tx, org).await?);
+    let anew = billing.totals_from_postings(tx, org).await?;
+    differences("total", &by_total(&totals)?, &by_total(&anew)?, &mut wrong);
+    let (grants, anew) =
+        (billing.all_grants(tx, org).await?, billing.remaining_from_postings(tx, org).await?);
+    differences("grant", &by_grant(&grants), &by_grant(&anew), &mut wrong);
+    let mut anew = Vec::new();
+    for used in months(billing.window_range(tx, org).await?) {
+        anew.extend(billing.lines_from_windows(tx, org, (used.start(), used.end())).await?);
     }
-    periods.extend(billing.window_range(tx, org).await?.map(|(first, _)| Period::of(first)));
-    periods.extend(billing.window_range(tx, org).await?.map(|(_, last)| Period::of(last)));
-    periods.sort_unstable();
-    periods.dedup();
-    let mut computed = Vec::new();
-    for used in periods {
-        computed.extend(billing.lines_from_windows(tx, org, (used.start(), used.end())).await?);
-    }
-    differences("line", &lines(rows), &lines(computed), &mut wrong);
+    differences("line", &by_line(&lines)?, &by_line(&anew)?, &mut wrong);
+    // Windows and the ledger are written together; what the ones cost is what the other booked.
+    differences("usage", &usage_of(&totals)?, &usage_in(&lines)?, &mut wrong);
     for broken in billing.meters_that_differ(tx, org).await? {
         wrong.push(format!("meter of sandbox {broken}: its windows do not add up to it"));
     }
@@ -136,19 +117,80 @@ async fn journal(
     Ok(wrong)
 }
 
-fn differences<K: Ord + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(
-    what: &str,
-    projected: &BTreeMap<K, V>,
-    computed: &BTreeMap<K, V>,
-    wrong: &mut Vec<String>,
-) {
+/// What is compared, as people read it: what it is about, and how much.
+type Sums = BTreeMap<String, String>;
+
+fn by_total(rows: &[TotalRow]) -> Result<Sums> {
+    let rows = rows.iter().filter(|row| row.amount != 0);
+    rows.map(|row| {
+        let booked = period(row.booked_from)?;
+        let key = format!("{} of {booked} {}", row.account, row.pricing_version);
+        Ok((key.trim_end().to_owned(), credits(row.amount)))
+    })
+    .collect()
+}
+
+fn by_grant(rows: &[GrantRow]) -> Sums {
+    let left = |row: &GrantRow| (GrantId::from_uuid(row.id).to_string(), credits(row.remaining));
+    rows.iter().map(left).collect()
+}
+
+fn by_line(rows: &[LineRow]) -> Result<Sums> {
+    rows.iter()
+        .map(|row| {
+            let (used, booked) = (period(row.used_from)?, period(row.booked_from)?);
+            let project = ProjectId::from_uuid(row.project_id);
+            let (metric, pricing) = (&row.metric, &row.pricing_version);
+            let quantity = Decimal::new(row.quantity, 3).normalize();
+            let key = format!("{metric} of {project} in {used}, booked for {booked}, {pricing}");
+            Ok((key, format!("{quantity} for {}", credits(row.amount))))
+        })
+        .collect()
+}
+
+/// What the ledger booked as usage, by period and pricing version.
+fn usage_of(rows: &[TotalRow]) -> Result<Sums> {
+    let usage = rows.iter().filter(|row| row.account == Account::Usage.as_str());
+    summed(usage.map(|row| (row.booked_from, row.pricing_version.as_str(), row.amount)))
+}
+
+/// What the lines of usage say it is.
+fn usage_in(rows: &[LineRow]) -> Result<Sums> {
+    summed(rows.iter().map(|row| (row.booked_from, row.pricing_version.as_str(), row.amount)))
+}
+
+fn summed<'a>(amounts: impl Iterator<Item = (i64, &'a str, i64)>) -> Result<Sums> {
+    let mut sums: BTreeMap<(i64, &str), i64> = BTreeMap::new();
+    for (booked_from, pricing, amount) in amounts {
+        *sums.entry((booked_from, pricing)).or_default() += amount;
+    }
+    let sums = sums.into_iter().filter(|(_, sum)| *sum != 0);
+    sums.map(|((booked_from, pricing), sum)| {
+        Ok((format!("of {} {pricing}", period(booked_from)?), credits(sum)))
+    })
+    .collect()
+}
+
+fn credits(nano: i64) -> String {
+    format!("{} credits", decimal(nano))
+}
+
+/// Every month from that of the first window to that of the last.
+fn months(range: Option<(DateTime<Utc>, DateTime<Utc>)>) -> impl Iterator<Item = Period> {
+    let last = range.map(|(_, last)| Period::of(last));
+    std::iter::successors(range.map(|(first, _)| Period::of(first)), |month| Some(month.next()))
+        .take_while(move |month| Some(*month) <= last)
+}
+
+fn differences(what: &str, projected: &Sums, computed: &Sums, wrong: &mut Vec<String>) {
     for (key, value) in projected {
-        if computed.get(key) != Some(value) {
-            let found = computed.get(key);
-            wrong.push(format!("{what} {key:?} is {value:?}, computed anew it is {found:?}"));
+        match computed.get(key) {
+            Some(anew) if anew == value => {}
+            Some(anew) => wrong.push(format!("{what} {key} is {value}, computed anew {anew}")),
+            None => wrong.push(format!("{what} {key} is {value}, computed anew there is none")),
         }
     }
-    for (key, value) in computed.iter().filter(|(key, _)| !projected.contains_key(key)) {
-        wrong.push(format!("{what} {key:?} is missing, computed anew it is {value:?}"));
+    for (key, value) in computed.iter().filter(|(key, _)| !projected.contains_key(*key)) {
+        wrong.push(format!("{what} {key} is missing, computed anew it is {value}"));
     }
 }
