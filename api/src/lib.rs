@@ -6,8 +6,11 @@ pub mod auth;
 pub mod bus;
 pub mod clock;
 pub mod config;
+#[cfg(test)]
+mod golden;
 pub mod http;
 pub mod places;
+pub mod print;
 pub mod rate_limits;
 pub mod serve;
 pub mod signing;
