@@ -120,14 +120,15 @@ pub struct CreditItem {
 /// `Missing` when the organization has no account.
 pub async fn get(app: &App, org: OrganizationId, period: Period) -> Result<Document> {
     let now = app.clock.now();
-    let (c, reach) = (app.db.read(), Reach::Tenant { org, projects: None });
-    let billing = store::billing(reach);
+    let prices = app.prices.get(app.db.read(), now).await?;
+    // Lines, and what paid for them, as of one instant; else they might not add up.
+    let snapshot = app.db.snapshot().await?;
+    let (c, billing) = (&snapshot, store::billing(Reach::Tenant { org, projects: None }));
     if let Some(row) = billing.find_statement(c, org, period.start()).await? {
         return serde_json::from_str(&row.document)
             .map_err(|_| super::convert::corrupt(format!("statement {} is no document", row.id)));
     }
     let organization = store::organizations::get(c, org).await?;
-    let prices = app.prices.get(c, now).await?;
     let lines = billing.booked_lines(c, org, period.start()).await?;
     let totals = billing.totals(c, &[org], period.start()).await?;
     let statement = draw_up(period, &prices, lines, &totals)?;
