@@ -30,6 +30,11 @@ fn select(condition: &str) -> Sql {
     )
 }
 
+/// The most overdue first.
+const ORDER: &str = " order by a.due_at, a.org_id";
+
+// Accounts are locked by a statement of their own: in one that waits for its lock, PostgreSQL would
+// read the account as it is afterwards, but the organization beside it as it was when the wait began.
 impl Billing {
     /// Locks up to `limit` accounts that are due and that nobody else works at, the most overdue
     /// first, until the transaction ends.
@@ -43,12 +48,14 @@ impl Billing {
         now: DateTime<Utc>,
         limit: u32,
     ) -> Result<Vec<AccountRow>> {
-        let sql = self.reach.by_org(select("a.due_at <= ").bind(time::micros(now)), "a.org_id");
-        sql.text(" order by a.due_at, a.org_id limit ")
-            .bind(i64::from(limit))
-            .lock(tx, "for no key update of a skip locked")
-            .all(tx)
-            .await
+        let sql = Sql::new("select a.org_id from billing_accounts a where a.due_at <= ", []);
+        let sql = self.reach.by_org(sql.bind(time::micros(now)), "a.org_id");
+        let sql = sql.text(" order by a.due_at, a.org_id limit ").bind(i64::from(limit));
+        let held: Vec<Uuid> = sql.lock(tx, "for no key update of a skip locked").column(tx).await?;
+        if held.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.reach.by_org(select("a.org_id in ").list(held), "a.org_id").text(ORDER).all(tx).await
     }
 
     /// The account, locked until the transaction ends: whoever changes an organization's books does
@@ -58,9 +65,10 @@ impl Billing {
     /// [`Error::Missing`].
     #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, org = %org))]
     pub async fn lock_account(&self, tx: &Tx, org: OrganizationId) -> Result<AccountRow> {
-        let sql = self.reach.by_org(select("a.org_id = ").bind(org.uuid()), "a.org_id");
-        let row = sql.lock(tx, "for no key update of a").one(tx).await?;
-        row.ok_or(Error::Missing("billing account"))
+        let sql = Sql::new("select a.org_id from billing_accounts a where a.org_id = ", []);
+        let sql = self.reach.by_org(sql.bind(org.uuid()), "a.org_id");
+        sql.lock(tx, "for no key update of a").column::<Uuid>(tx).await?;
+        self.account(tx, org).await
     }
 
     /// The account.
