@@ -114,7 +114,7 @@ impl Billing {
     /// thousand of them.
     ///
     /// # Errors
-    /// [`Error::Stale`] when a meter's end moved before what is settled.
+    /// [`Error::Stale`] when somebody settled further, or the meter is another organization's.
     #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, n = meters.len()))]
     pub async fn store_meters(&self, tx: &Tx, meters: &[MeterRow]) -> Result<()> {
         for part in meters.chunks(CHUNK) {
@@ -149,7 +149,8 @@ impl Billing {
                    settled_until = excluded.settled_until,
                    settled_quantity = excluded.settled_quantity,
                    settled_amount = excluded.settled_amount, n_parts = excluded.n_parts
-                 where meters.settled_until <= excluded.settled_until",
+                 where meters.settled_until <= excluded.settled_until
+                   and meters.org_id = excluded.org_id",
             )
             .execute(tx)
             .await?;
