@@ -89,3 +89,23 @@ impl Remembered {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use store::testing;
+
+    use super::*;
+    use crate::app::billing::convert::version_row;
+
+    #[tokio::test]
+    async fn an_installation_starts_with_the_built_in_version() {
+        for database in testing::databases().await {
+            let lists = read(database.db.read()).await.unwrap();
+            let versions: Vec<_> = lists.all().values().map(|list| (**list).clone()).collect();
+            assert_eq!(versions, [PricingVersion::built_in()], "on {}", database.name);
+            let rows = store::billing::pricing::list(database.db.read()).await.unwrap();
+            let written = version_row(&PricingVersion::built_in());
+            assert_eq!(rows, [written], "on {}", database.name);
+        }
+    }
+}
