@@ -32,5 +32,6 @@ openapi: ## Write openapi.yaml anew from the code
 
 clean: ## Remove what was built, and the data of quickstart and tests
 	@scripts/postgres stop
+	@scripts/rabbitmq stop
 	cargo clean
 	rm -rf .quickstart .testing
