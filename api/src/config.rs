@@ -111,6 +111,8 @@ pub struct Config {
     pub amqp_exchange: String,
     /// Whether the server declares the exchange, and a queue that takes everything.
     pub amqp_declare_topology: bool,
+    /// The name of that queue.
+    pub amqp_queue: String,
     /// Whether an event that no queue takes waits until one does; else it counts as published.
     pub amqp_keep_unroutable: bool,
     /// Days for which published events stay readable in the outbox.
@@ -157,6 +159,7 @@ impl Default for Config {
             amqp_ca_file: None,
             amqp_exchange: "crownest.events".to_owned(),
             amqp_declare_topology: true,
+            amqp_queue: "crownest.usage".to_owned(),
             amqp_keep_unroutable: true,
             outbox_retention_days: 7,
             default_plan: "builder".to_owned(),
@@ -240,8 +243,12 @@ impl Config {
         {
             return refuse("amqp_url must start with amqp:// or amqps://".to_owned());
         }
-        if self.amqp_exchange.is_empty() || self.amqp_exchange.len() > 127 {
-            return refuse("amqp_exchange must be 1 to 127 bytes".to_owned());
+        for (name, text) in
+            [("amqp_exchange", &self.amqp_exchange), ("amqp_queue", &self.amqp_queue)]
+        {
+            if text.is_empty() || text.len() > 127 {
+                return refuse(format!("{name} must be 1 to 127 bytes"));
+            }
         }
         if self.host.is_empty() || self.host.len() > 128 {
             return refuse("host must be 1 to 128 bytes".to_owned());

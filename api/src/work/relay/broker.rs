@@ -23,8 +23,6 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
 /// For one confirm.
 const CONFIRM_DEADLINE: Duration = Duration::from_secs(10);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
-/// The name of the example queue, which takes everything.
-const QUEUE: &str = "crownest.usage";
 const EVERYTHING: &str = "crownest.#";
 
 /// Why the broker cannot be used.
@@ -85,10 +83,12 @@ impl Broker {
         let connection = Connection::connect_with_config(url, properties, tls, runtime).await?;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        let exchange = message::short(&config.amqp_exchange)
-            .ok_or_else(|| Error::Setting("amqp_exchange is too long".to_owned()))?;
+        let name = |text| {
+            message::short(text).ok_or_else(|| Error::Setting(format!("{text} is too long a name")))
+        };
+        let exchange = name(&config.amqp_exchange)?;
         if config.amqp_declare_topology {
-            declare(&channel, exchange.clone()).await?;
+            declare(&channel, exchange.clone(), name(&config.amqp_queue)?).await?;
         }
         Ok(Self {
             connection,
@@ -154,15 +154,19 @@ async fn in_time<T>(
 }
 
 /// A durable topic exchange, and as an example a quorum queue that takes everything.
-async fn declare(channel: &Channel, exchange: ShortString) -> Result<(), Error> {
+async fn declare(
+    channel: &Channel,
+    exchange: ShortString,
+    queue: ShortString,
+) -> Result<(), Error> {
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let none = FieldTable::default;
     channel.exchange_declare(exchange.clone(), ExchangeKind::Topic, durable, none()).await?;
     let mut quorum = FieldTable::default();
     quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
     let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(QUEUE.into(), durable, quorum).await?;
+    channel.queue_declare(queue.clone(), durable, quorum).await?;
     let options = QueueBindOptions::default();
-    channel.queue_bind(QUEUE.into(), exchange, EVERYTHING.into(), options, none()).await?;
+    channel.queue_bind(queue, exchange, EVERYTHING.into(), options, none()).await?;
     Ok(())
 }
