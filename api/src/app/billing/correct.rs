@@ -15,6 +15,7 @@ use domain::{
     id::{GrantId, OrganizationId, SandboxId, TransactionId},
     metric::Metric,
 };
+use serde_json::json;
 use store::{Everyone, Reach, Tx, billing::Billing, rows::WindowRow};
 
 use super::{
@@ -23,7 +24,7 @@ use super::{
     manage::{begin, checked_reason, finish},
     settle as settling,
 };
-use crate::app::{App, error::Result};
+use crate::app::{App, audit::Act, error::Result};
 
 /// A quantity that was measured wrong.
 #[derive(Debug, Clone)]
@@ -112,7 +113,7 @@ pub async fn correct_usage(
         booked: used.max(open),
         pricing: wrong.pricing.clone(),
         corrects: Some(correction.transaction),
-        reason: Some(reason),
+        reason: Some(reason.clone()),
     };
     // Also grants that nothing is left of: what comes back comes back to them.
     let ids: Vec<_> = booked.postings.iter().filter_map(|posting| posting.grant).collect();
@@ -155,7 +156,8 @@ pub async fn correct_usage(
     })?;
     entry.accounts.push(account);
     entry.write(tx, &books(), now).await?;
-    finish(app, begun, org, now).await?;
+    let details = json!({ "quantityMilli": quantity, "nanoCredits": amount, "reason": reason });
+    finish(app, begun, org, Act::done("usage.correct", id, details), now).await?;
     Ok(id)
 }
 

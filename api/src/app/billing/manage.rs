@@ -16,6 +16,7 @@ use domain::{
     limits::Plan,
 };
 use rust_decimal::Decimal;
+use serde_json::json;
 use store::{Everyone, Tx, billing::Billing};
 
 use super::{
@@ -27,7 +28,11 @@ use super::{
     settle as settling, tick,
 };
 use crate::{
-    app::{App, error::Result},
+    app::{
+        App,
+        audit::{self, Act, Actor},
+        error::Result,
+    },
     bus::Nudge,
     work::announcements::KEYS,
 };
@@ -75,16 +80,18 @@ pub(super) async fn begin(
     Ok((tx, prices, rules))
 }
 
-/// Settles again, now that something is different, and commits.
+/// Settles again, now that something is different, writes down who did it, and commits.
 pub(super) async fn finish(
     app: &Arc<App>,
     (tx, prices, rules): (Tx, PriceLists, Rules),
     org: OrganizationId,
+    act: Act,
     now: DateTime<Utc>,
 ) -> Result<()> {
     settling::organization(&tx, &rules, &prices, org, now).await?;
     // A server that dies now leaves the rest to any worker.
     accounts().wake(&tx, org, now).await?;
+    audit::write(&tx, org, &Actor::operator(), &[act], now).await?;
     tx.commit().await?;
     app.bus.publish(Nudge::Billing);
     // What had to stop before this is stopped before anything new begins.
@@ -129,6 +136,12 @@ pub async fn grant_credit(app: &Arc<App>, org: OrganizationId, new: NewGrant) ->
     let open = period(account.open_from)?;
     // Apart from the keys of plan credit, which would else be refused when it is due.
     let key = format!("grant:operator:{}", new.key);
+    let details = json!({
+        "kind": grant.kind.as_str(),
+        "credits": new.credits.to_string(),
+        "reason": reason,
+    });
+    let act = Act::done("credit.grant", grant.id, details);
     let coming = settle::grant(&grant, key, now, open, Some(reason)).map_err(settling::sum)?;
     let mut entry = Entry::default();
     entry.grant(org, &mut account, &grant, &coming, now);
@@ -140,7 +153,7 @@ pub async fn grant_credit(app: &Arc<App>, org: OrganizationId, new: NewGrant) ->
         }
         Err(error) => Err(error),
         Ok(_) => {
-            finish(app, (tx, prices, rules), org, now).await?;
+            finish(app, (tx, prices, rules), org, act, now).await?;
             Ok(true)
         }
     }
@@ -174,7 +187,8 @@ pub async fn set_plan(
     let setting = (PLAN, Some(plan.as_str()));
     accounts().note_change(&begun.0, org, setting, at, &reason, now).await?;
     store::notify(&begun.0, KEYS).await?;
-    finish(app, begun, org, now).await?;
+    let details = json!({ "plan": plan.as_str(), "takesEffectAt": at, "reason": reason });
+    finish(app, begun, org, Act::done("plan.change", org, details), now).await?;
     app.auth.forget_rows();
     Ok(())
 }
@@ -204,7 +218,8 @@ pub async fn set_spend_cap(
     let text = cap.map(|cap| cap.to_string());
     let setting = (SPEND_CAP, text.as_deref());
     accounts().note_change(&begun.0, org, setting, now, &reason, now).await?;
-    finish(app, begun, org, now).await
+    let details = json!({ "cap": text, "reason": reason });
+    finish(app, begun, org, Act::done("spend_cap.set", org, details), now).await
 }
 
 /// Sets a limit whatever the plan says, or with `None` leaves it to the plan again.
@@ -232,6 +247,9 @@ pub async fn set_limit(
     let text = value.map(|value| value.to_string());
     accounts().note_change(&tx, org, (name, text.as_deref()), now, &reason, now).await?;
     store::notify(&tx, KEYS).await?;
+    let details = json!({ "limit": name, "value": value, "reason": reason });
+    let act = Act::done("limit.set", org, details);
+    audit::write(&tx, org, &Actor::operator(), &[act], now).await?;
     tx.commit().await?;
     app.auth.forget_rows();
     Ok(())
