@@ -138,9 +138,9 @@ impl World {
     }
 
     /// Settles whoever is due at any server until nobody is.
-    pub(crate) async fn settled(&self, servers: &[crate::server::Server]) {
+    pub async fn settles_books(&self) {
         let settled = async || {
-            for server in servers {
+            for server in self.servers() {
                 // A failure is retried by the server's own loop.
                 let _ = server.within(|app| async move { tick::round(&app).await }).await;
             }

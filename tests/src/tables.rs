@@ -19,6 +19,11 @@ pub async fn number(db: &Db, sql: &str) -> i64 {
     row.try_get_by_index(0).unwrap()
 }
 
+/// Runs a statement.
+pub async fn execute(db: &Db, sql: &str) {
+    db.write().execute_unprepared(sql).await.unwrap();
+}
+
 #[derive(FromQueryResult)]
 struct Column {
     table_name: String,

@@ -179,6 +179,11 @@ impl World {
         tables::number(self.db(), sql).await
     }
 
+    /// Changes the tables behind the servers' backs, for what no request can bring about.
+    pub async fn executes(&self, sql: &str) {
+        tables::execute(self.db(), sql).await;
+    }
+
     /// Waits until so many commands run.
     pub async fn until_n_run(&self, n: i64) {
         let sql = "select count(*) from commands where status = 'running'";
@@ -212,10 +217,23 @@ impl World {
         }
     }
 
+    /// Sets the clock, forwards or backwards, and waits for nothing.
+    pub fn moves_to(&self, at: &str) {
+        self.common.clock.set(time::at(at));
+        for server in &self.servers {
+            server.app().bus.publish(Nudge::Reconcile);
+        }
+    }
+
     /// The server that keys talk to.
     #[must_use]
     pub fn server(&self) -> &Server {
         &self.servers[0]
+    }
+
+    /// All servers, that which keys talk to first.
+    pub fn servers(&self) -> impl Iterator<Item = &Server> {
+        self.servers.iter()
     }
 
     /// Starts another server on the same database and host, and says how a key talks to it.
@@ -265,7 +283,7 @@ impl World {
             let _ =
                 server.within(|app| async move { api::work::liveness::round(&app).await }).await;
         }
-        self.settled(&self.servers).await;
+        self.settles_books().await;
         self.reconciled().await;
     }
 

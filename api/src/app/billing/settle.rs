@@ -99,7 +99,10 @@ pub(super) async fn one(
     now: DateTime<Utc>,
 ) -> Result<Option<Stop>> {
     let stop = up_to_date(rules, prices, &mut book, entry, now)?;
-    statements::close_if_due(tx, billing, rules, prices, &mut book, entry, now).await?;
+    // More than one when nobody has looked for months.
+    while may_close(rules, &book, now)? {
+        statements::close(tx, billing, prices, &mut book, entry, now).await?;
+    }
     book.account.due_at = due_at(rules, &book, stop, now)?.timestamp_micros();
     entry.accounts.push(book.account);
     Ok(stop)
@@ -117,7 +120,7 @@ fn up_to_date(
     let stop = stop(prices, book, now)?;
     usage(rules, book, entry, stop, now)?;
     let open = book.open()?;
-    let settled = settled_until(book, now).max(now - EXPIRY_GRACE);
+    let settled = settled_until(book, now).max(looked_at(book, now) - EXPIRY_GRACE);
     for (_, transaction) in settle::expire(&mut book.grants, settled, open, "").map_err(sum)? {
         entry.book(book.org, &mut book.account, &transaction, now);
     }
@@ -276,6 +279,12 @@ fn is_settled(measure: &Measure) -> bool {
     }
 }
 
+/// Since when this account could have been looked at: after an outage nothing is late yet that is only
+/// now being found out.
+fn looked_at(book: &Book, now: DateTime<Utc>) -> DateTime<Utc> {
+    instant(book.account.due_at).map_or(now, |due_at| due_at.min(now))
+}
+
 /// Whether nothing of a period is still to be settled.
 pub(super) fn is_complete(book: &Book, period: Period) -> bool {
     let late =
@@ -402,7 +411,8 @@ fn due_at(
 pub(super) fn may_close(rules: &Rules, book: &Book, now: DateTime<Utc>) -> Result<bool> {
     let open = book.open()?;
     let ended = now >= open.end() + rules.statement_delay;
-    Ok(ended && (is_complete(book, open) || now >= open.end() + STATEMENT_PATIENCE))
+    let waited = looked_at(book, now) >= open.end() + STATEMENT_PATIENCE;
+    Ok(ended && (is_complete(book, open) || waited))
 }
 
 /// What a meter measured in a period up to `now`, settled or not, in thousandths, less what is

@@ -25,13 +25,12 @@ use store::{
 };
 
 use super::{
-    Rules,
     book::Book,
     convert::{from_of, period, word},
     entry::Entry,
     history::History,
     prices::PriceLists,
-    settle::{may_close, sum},
+    settle::sum,
 };
 use crate::app::{
     App,
@@ -171,19 +170,15 @@ fn sum_up(totals: &[TotalRow]) -> Result<Vec<Total>> {
     Ok(sums.into_iter().map(total).collect())
 }
 
-/// Closes the first open period if it is time: draws up its statement and books what it asks for.
-pub(super) async fn close_if_due(
+/// Closes the first open period: draws up its statement and books what it asks for.
+pub(super) async fn close(
     tx: &Tx,
     billing: &Billing,
-    rules: &Rules,
     prices: &PriceLists,
     book: &mut Book,
     entry: &mut Entry,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    if !may_close(rules, book, now)? {
-        return Ok(());
-    }
     let period = period(book.account.open_from)?;
     let booked = from_of(period);
     let mut lines = billing.booked_lines(tx, book.org, period.start()).await?;

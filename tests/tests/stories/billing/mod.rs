@@ -5,6 +5,7 @@
 mod caps;
 mod credit;
 mod plans;
+mod statements;
 
 use billing::pricing::PricingVersion;
 
