@@ -119,7 +119,7 @@ impl World {
     /// The windows that began in a span of time, in order.
     pub async fn windows(&self, team: &Team, from: &str, until: &str) -> Vec<WindowRow> {
         let (from, until) = (time::at(from), time::at(until));
-        books().windows(self.db().read(), team.org(), from, until, 1_000_000).await.unwrap()
+        books().windows(self.db().read(), team.org(), (from, until), None, 1_000_000).await.unwrap()
     }
 
     /// The alerts of a month as `subject percent`.
