@@ -6,7 +6,7 @@ use domain::{
     scope::{Scope, ScopeSet},
 };
 use store::{
-    ConnectionTrait, Db, PageRequest, api_keys, organizations,
+    ConnectionTrait, PageRequest, api_keys, organizations,
     signing_keys::{self, SigningKey},
     templates, users,
 };

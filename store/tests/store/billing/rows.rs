@@ -33,6 +33,7 @@ pub fn account(tenant: &Tenant) -> AccountRow {
         free_granted: true,
         stops_at: None,
         stop_code: None,
+        stop_told: false,
         due_at: instant(10),
         last_seq: 0,
         plan: tenant.org.plan.as_str().to_owned(),

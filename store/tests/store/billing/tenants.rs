@@ -90,7 +90,7 @@ impl Scene {
             ("journal", billing.journal(c, org, 0, 10).await.unwrap().len()),
             ("postings", billing.postings(c, &ids).await.unwrap().len()),
             ("find_transaction", billing.find_transaction(c, ids[0]).await.unwrap().iter().count()),
-            ("windows", billing.windows(c, org, at(0), at(99), 10).await.unwrap().len()),
+            ("windows", billing.windows(c, org, (at(0), at(99)), None, 10).await.unwrap().len()),
             (
                 "lines_from_windows",
                 billing.lines_from_windows(c, org, (at(0), at(99))).await.unwrap().len(),

@@ -125,7 +125,7 @@ async fn many_rows_are_written_whatever_a_statement_takes() {
         })
         .await;
         let org = acme.org.id;
-        let read = all().windows(db.read(), org, at(0), at(2), 10_000).await.unwrap();
+        let read = all().windows(db.read(), org, (at(0), at(2)), None, 10_000).await.unwrap();
         assert_eq!(read, windows);
         let look = store::billing::Lock::Look;
         let read = all().unsettled_meters(db.read(), &[org], look).await.unwrap();
