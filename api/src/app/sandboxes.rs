@@ -127,6 +127,7 @@ async fn accept(
     answer: &Answer,
 ) -> Result<bool> {
     let tx = app.db.begin().await?;
+    billing::admission::hold_if_priced(app, &tx, sandbox).await?;
     // The lock on the organization's row makes count and insert one step for all its creates.
     let locked = store::organizations::lock(&tx, caller.org_id()).await?;
     if !idempotency::record(app, &tx, caller, idempotent, None, Some(answer)).await? {
@@ -323,8 +324,12 @@ pub async fn set_ttl(
         };
         match sandboxes.update(&tx, &next, due).await {
             Ok(_) => {
+                // It may outlive its credit now.
+                let billing = store::billing(store::Everyone::for_worker("set ttl"));
+                billing.wake(&tx, caller.org_id(), now).await?;
                 tx.commit().await?;
                 app.bus.publish(Nudge::Reconcile);
+                app.bus.publish(Nudge::Billing);
                 return Ok(answer);
             }
             Err(store::Error::Stale) => {}

@@ -2,7 +2,11 @@
 //! something is checked against what is left before it happens, under the account's lock, so that any
 //! number of requests at the same time spend no more than there is.
 
-use billing::{forecast, period::Period};
+use billing::{
+    forecast,
+    period::Period,
+    pricing::{PricingVersion, Rounding},
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{Code, Refused, metric::Metric, sandbox::Sandbox};
 use store::{Everyone, Tx, billing::Lock, rows::AlertRow};
@@ -72,6 +76,22 @@ pub async fn note_quota(
     Ok(())
 }
 
+/// Holds the account until the transaction ends if a sandbox's creation costs something. Whoever locks
+/// an account and its organization locks the account first; a create locks the organization, so it
+/// begins with this.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn hold_if_priced(app: &App, tx: &Tx, sandbox: &Sandbox) -> Result<()> {
+    let prices = app.prices.get(app.db.read(), sandbox.created_at).await?;
+    let version = prices.get(&sandbox.pricing_version)?;
+    if version.rate(Metric::SandboxCreates).nano_credits > 0 {
+        let billing = store::billing(Everyone::for_worker("admission"));
+        billing.lock_account(tx, sandbox.org_id).await?;
+    }
+    Ok(())
+}
+
 /// Makes sure that something that is about to be counted in a sandbox can be paid. Free of charge, it
 /// asks nothing; else it holds the account until the transaction ends, in which the caller writes the
 /// count.
@@ -88,7 +108,9 @@ pub async fn reserve(
 ) -> Result<()> {
     let prices = app.prices.get(app.db.read(), now).await?;
     let version = prices.get(&sandbox.pricing_version)?;
-    let price = version.price(metric, amount.saturating_mul(1000)).map_err(sum)?;
+    // A price telescopes: what comes on top of others may cost a nano-credit more than it would alone.
+    let dearest = PricingVersion { rounding: Rounding::Up, ..PricingVersion::clone(version) };
+    let price = dearest.price(metric, amount.saturating_mul(1000)).map_err(sum)?;
     if price == 0 {
         return Ok(());
     }
@@ -97,8 +119,10 @@ pub async fn reserve(
     let books = book::read(tx, &billing, &prices, vec![account], now, Lock::Look).await?;
     for book in books {
         let room = book.room(&prices, now)?;
-        // What was counted at this very instant is spent, too.
-        let after = now + TimeDelta::microseconds(1);
+        // What was counted is spent, even at this very instant or by a server whose clock is ahead.
+        let counted = book.measures.iter().flat_map(|measure| &measure.counts);
+        let last = counted.map(|(_, at)| *at).max().map_or(now, |at| at.max(now));
+        let after = last + TimeDelta::microseconds(1);
         let left = forecast::left(&book.grants, &book.meters(), &room, after).map_err(sum)?;
         if left.is_some_and(|left| left < price) {
             let code = match billing::plan::terms(book.plan_at(now)).mode {

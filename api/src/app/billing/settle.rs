@@ -7,7 +7,7 @@ use billing::{
     credit::{self, Grant, GrantKind},
     forecast,
     ledger::Account,
-    meter::{Meter, Source},
+    meter::{Meter, Source, Span, merge},
     money::{CREDIT, Exact},
     period::Period,
     plan::{self, Granted, Mode, terms},
@@ -103,7 +103,8 @@ pub(super) async fn one(
     while may_close(rules, &book, now)? {
         statements::close(tx, billing, prices, &mut book, entry, now).await?;
     }
-    book.account.due_at = due_at(rules, &book, stop, now)?.timestamp_micros();
+    let soonest = soonest_stop(prices, &book, now)?;
+    book.account.due_at = due_at(rules, &book, stop, soonest, now)?.timestamp_micros();
     entry.accounts.push(book.account);
     Ok(stop)
 }
@@ -199,6 +200,33 @@ fn stop(prices: &PriceLists, book: &Book, now: DateTime<Utc>) -> Result<Option<S
     let room = book.room(prices, now)?;
     let at = forecast::stop(&book.grants, &book.meters(), &room, now).map_err(sum)?;
     Ok(at.map(|at| Stop { at, code: code(book, at) }))
+}
+
+/// When everything would have to stop if from now on no sandbox were idle: nobody says when one begins
+/// to work, so the account is looked at again by then.
+fn soonest_stop(
+    prices: &PriceLists,
+    book: &Book,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>> {
+    let mut meters = book.meters();
+    let mut found = false;
+    for meter in &mut meters {
+        if let Source::Time { active, .. } = &mut meter.source
+            && meter.pricing.idle_factor_milli != 1000
+        {
+            found = true;
+            let mut spans = std::mem::take(active);
+            spans.push(Span { from: now, until: DateTime::<Utc>::MAX_UTC });
+            *active = merge(spans);
+        }
+    }
+    if !found {
+        return Ok(None);
+    }
+    let room = book.room(prices, now)?;
+    let at = forecast::stop(&book.grants, &meters, &room, now).map_err(sum)?;
+    Ok(at.map(|at| at.max(now + RETRY)))
 }
 
 fn code(book: &Book, at: DateTime<Utc>) -> Code {
@@ -389,6 +417,7 @@ fn due_at(
     rules: &Rules,
     book: &Book,
     stop: Option<Stop>,
+    soonest: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> Result<DateTime<Utc>> {
     let open = book.open()?;
@@ -397,6 +426,7 @@ fn due_at(
         due.push(rules.grid.after(now) + LAG);
     }
     due.extend(stop.map(|stop| if stop.at <= now { now + RETRY } else { stop.at }));
+    due.extend(soonest);
     due.extend(book.next_plan.map(|(_, at)| at));
     for grant in book.grants.iter().filter(|grant| grant.remaining > 0) {
         due.extend([Some(grant.starts_at), grant.expires_at].into_iter().flatten());
