@@ -193,6 +193,25 @@ impl Billing {
         Ok(())
     }
 
+    /// Makes an account due at `at` and not before.
+    ///
+    /// # Errors
+    /// As any statement.
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, org = %org))]
+    pub async fn postpone(
+        &self,
+        c: &impl ConnectionTrait,
+        org: OrganizationId,
+        at: DateTime<Utc>,
+    ) -> Result<()> {
+        let sql = Sql::new(
+            "update billing_accounts as a set due_at = $2 where a.org_id = $1",
+            [org.uuid().into(), time::micros(at).into()],
+        );
+        self.reach.by_org(sql, "a.org_id").execute(c).await?;
+        Ok(())
+    }
+
     /// When the next account is due.
     ///
     /// # Errors

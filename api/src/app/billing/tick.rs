@@ -39,7 +39,7 @@ pub async fn round(app: &Arc<App>) -> Result<bool> {
     let billing = store::billing(Everyone::for_worker("billing"));
     let tx = app.db.begin().await?;
     let accounts = billing.claim_due(&tx, now, BATCH).await?;
-    let n_claimed = accounts.len();
+    let orgs: Vec<_> = accounts.iter().map(|a| OrganizationId::from_uuid(a.org_id)).collect();
     if accounts.is_empty() {
         tx.rollback().await?;
         return Ok(false);
@@ -64,13 +64,23 @@ pub async fn round(app: &Arc<App>) -> Result<bool> {
             }
         }
     }
-    let alerts = entry.write(&tx, &billing, now).await?;
-    tx.commit().await?;
-    settle::announce(&alerts);
+    match entry.write(&tx, &billing, now).await {
+        Ok(alerts) => {
+            tx.commit().await?;
+            settle::announce(&alerts);
+        }
+        Err(error) if is_nonsense(&error) => {
+            // Somebody's rows are in the way; whose, only each of them alone can tell.
+            tx.rollback().await?;
+            tracing::warn!(%error, "a batch cannot be written; settling one by one");
+            stops = one_by_one(app, &orgs, now).await?;
+        }
+        Err(error) => return Err(error),
+    }
     for (org, stop) in stops {
         stop_all(app, org, stop).await?;
     }
-    Ok(u32::try_from(n_claimed).is_ok_and(|n| n >= BATCH))
+    Ok(u32::try_from(orgs.len()).is_ok_and(|n| n >= BATCH))
 }
 
 /// Settles an organization that should have been by now, and stops what has outlived its credit;
@@ -105,13 +115,39 @@ pub async fn bring_up_to_date(app: &Arc<App>, org: OrganizationId) -> Result<boo
             settle_one(app, org, now).await?;
             Ok(true)
         }
-        Err(Error::Store(store::Error::Corrupt(error))) => {
+        Err(error) if is_nonsense(&error) => {
             // Books that make no sense must not keep anything from ending.
             tracing::error!(%org, %error, "an organization's books cannot be settled");
             Ok(false)
         }
         Err(error) => Err(error),
     }
+}
+
+/// Whether it is about an organization's rows, and not about the database.
+const fn is_nonsense(error: &Error) -> bool {
+    !matches!(error, Error::Store(store::Error::Unavailable(_)))
+}
+
+/// Settles organizations each in a transaction of its own; those that cannot be wait for a while.
+async fn one_by_one(
+    app: &Arc<App>,
+    orgs: &[OrganizationId],
+    now: DateTime<Utc>,
+) -> Result<Vec<(OrganizationId, Stop)>> {
+    let mut stops = Vec::new();
+    for org in orgs {
+        match settle_one(app, *org, now).await {
+            Ok(stop) => stops.extend(stop.map(|stop| (*org, stop))),
+            Err(error) if is_nonsense(&error) => {
+                tracing::error!(%org, %error, "an organization's books cannot be settled");
+                let billing = store::billing(Everyone::for_worker("billing"));
+                billing.postpone(app.db.write(), *org, now + BROKEN_PAUSE).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(stops)
 }
 
 /// Settles one organization; returns the stop that has come.
