@@ -2,9 +2,12 @@
 //! and alerts. The pure numbers are the crate `billing`'s own tests; here they meet servers, clocks
 //! and databases.
 
+mod alerts;
 mod caps;
+mod contention;
 mod credit;
 mod plans;
+mod pricing;
 mod statements;
 
 use billing::pricing::PricingVersion;
