@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use domain::{id::OrganizationId, limits::Plan};
 use serde_json::Value;
 use store::{Backend, Everyone, billing::Billing, rows::WindowRow};
+use uuid::Uuid;
 
 use crate::{team::Team, time, world::World};
 
@@ -131,9 +132,15 @@ impl World {
     /// A team's organization as the database's literal.
     #[must_use]
     pub fn literal(&self, team: &Team) -> String {
+        self.literal_of(team.org().uuid())
+    }
+
+    /// An id as the database's literal.
+    #[must_use]
+    pub fn literal_of(&self, id: Uuid) -> String {
         match self.db().backend() {
-            Backend::Sqlite => format!("x'{}'", team.org().uuid().simple()),
-            Backend::Postgres => format!("uuid '{}'", team.org().uuid()),
+            Backend::Sqlite => format!("x'{}'", id.simple()),
+            Backend::Postgres => format!("uuid '{id}'"),
         }
     }
 

@@ -6,6 +6,7 @@ mod alerts;
 mod caps;
 mod contention;
 mod credit;
+mod lifetimes;
 mod plans;
 mod pricing;
 mod statements;
