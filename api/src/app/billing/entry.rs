@@ -254,8 +254,7 @@ fn usage_recorded(window: &WindowRow, now: DateTime<Utc>) -> Result<Event> {
         pricing_version: window.pricing_version.clone(),
         period: period_at(window.booked_from)?.to_string(),
         transaction_id: window.transaction_id.map(TransactionId::from_uuid),
-        correction: window.quantity < 0
-            || (metric == Metric::ComputeUnitSeconds && window.part > 0),
+        correction: window.part < 0,
     });
     let org = OrganizationId::from_uuid(window.org_id);
     Ok(Event { org, subject: Subject::of(sandbox_id), payload, at: now })
