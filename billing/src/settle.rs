@@ -182,8 +182,10 @@ fn pay(grants: &mut [Grant], windows: &[Window], pricing: String) -> Result<Opti
     let total = narrow(total, "a total")?;
     let first = windows.iter().find(|window| window.piece.amount > 0);
     let (Some(first), true) = (first, total > 0) else { return Ok(None) };
-    let from = windows.iter().map(|window| window.piece.from).min().unwrap_or(first.piece.from);
-    let until = windows.iter().map(|window| window.piece.until).max().unwrap_or(first.piece.until);
+    // What is free of charge has no say in when this happened.
+    let paid = || windows.iter().filter(|window| window.piece.amount > 0);
+    let from = paid().map(|window| window.piece.from).min().unwrap_or(first.piece.from);
+    let until = paid().map(|window| window.piece.until).max().unwrap_or(first.piece.until);
     let heading = Heading {
         kind: Kind::Usage,
         key: format!(
