@@ -6,7 +6,7 @@ use std::fmt::Write;
 use billing::money::decimal;
 use domain::id::{GrantId, OrganizationId};
 use store::{
-    Db, Reach,
+    Db, Everyone, Reach,
     rows::{PostingRow, TransactionRow},
 };
 
@@ -18,7 +18,7 @@ const PAGE: u32 = 500;
 /// What a journal begins with: how its numbers are read, and to how many places they balance.
 pub const HEADER: &str = "decimal-mark .\ncommodity 1000.000000000 credits\n\n";
 
-/// Writes an organization's part of a journal piece by piece.
+/// Writes an organization's part of a journal, which follows the heading, piece by piece.
 ///
 /// # Errors
 /// When the database does not answer, or `write` fails.
@@ -35,6 +35,27 @@ pub async fn export(
         after = last.seq;
         for (transaction, postings) in &page {
             write(&entry(org, transaction, postings)?)?;
+        }
+    }
+}
+
+/// Writes a journal of every organization piece by piece, heading included.
+///
+/// # Errors
+/// As [`export`].
+pub async fn export_all(
+    db: &Db,
+    mut write: impl FnMut(&str) -> std::io::Result<()>,
+) -> anyhow::Result<()> {
+    let billing = store::billing(Everyone::for_worker("journal"));
+    write(HEADER)?;
+    let mut after = None;
+    loop {
+        let accounts = billing.accounts(db.read(), after, PAGE).await?;
+        let Some(last) = accounts.last() else { return Ok(()) };
+        after = Some(last.org_id);
+        for account in accounts {
+            export(db, OrganizationId::from_uuid(account.org_id), &mut write).await?;
         }
     }
 }

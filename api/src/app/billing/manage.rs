@@ -99,6 +99,16 @@ pub(super) async fn finish(
     Ok(())
 }
 
+/// Books what was measured up to now, which else happens within the next minute.
+///
+/// # Errors
+/// `Missing` for the organization.
+pub async fn settle_now(app: &Arc<App>, org: OrganizationId) -> Result<()> {
+    let now = app.clock.now();
+    let begun = begin(app, org, now).await?;
+    finish(app, begun, org, now).await
+}
+
 /// Grants credit. The same key again changes nothing, and `false` says so.
 ///
 /// # Errors

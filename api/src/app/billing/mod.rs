@@ -2,10 +2,12 @@
 //! decided and written in one transaction per batch of organizations, under their accounts' locks.
 //!
 //! `prices` knows the price lists, `book` reads an organization's books, `settle` brings them up to
-//! date, `entry` writes what came of it, `tick` does so for whoever is due, `manage` is what operators
-//! do, `correct` mends what was measured wrong, `statements`, `journal` and `check` are what they read.
+//! date, `entry` writes what came of it, `tick` does so for whoever is due. `manage` is what operators
+//! do, `correct` mends what was measured wrong; `balance`, `statements`, `windows`, `journal` and
+//! `check` are what they read.
 
 pub mod admission;
+pub mod balance;
 pub mod book;
 pub mod check;
 pub(in crate::app) mod convert;
@@ -18,6 +20,7 @@ pub mod prices;
 pub mod settle;
 pub mod statements;
 pub mod tick;
+pub mod windows;
 
 use billing::{meter::Grid, period::Period};
 use chrono::{DateTime, TimeDelta, Utc};
