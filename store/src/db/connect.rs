@@ -32,6 +32,12 @@ pub(super) async fn connect(url: &str, options: &Options) -> Result<Db> {
     Err(Error::Unavailable("a database address starts with sqlite:// or postgres://".into()))
 }
 
+pub(super) fn exists(url: &str) -> bool {
+    // What is no address is told by `connect`.
+    !url.starts_with("sqlite:")
+        || url.parse().map_or(true, |parsed: SqliteConnectOptions| parsed.get_filename().is_file())
+}
+
 async fn sqlite(url: &str, options: &Options) -> Result<Db> {
     let parsed: SqliteConnectOptions = url.parse().map_err(Error::from)?;
     let file = parsed.get_filename().to_owned();

@@ -65,6 +65,12 @@ impl Db {
         connect::connect(url, &options).await
     }
 
+    /// Whether connecting would find a database: on SQLite it would else make one.
+    #[must_use]
+    pub fn exists(url: &str) -> bool {
+        connect::exists(url)
+    }
+
     /// Brings the schema up to date. Any number of processes may do so at the same time.
     ///
     /// # Errors
