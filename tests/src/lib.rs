@@ -15,6 +15,7 @@ pub mod events;
 pub mod host;
 mod invariants;
 mod logs;
+pub mod operator;
 pub mod run;
 pub mod server;
 pub mod tables;

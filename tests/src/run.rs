@@ -50,7 +50,7 @@ pub(crate) fn runtime(logs: &Logs) -> tokio::runtime::Runtime {
 
 /// Says what did not run, to whoever reads the output and to the script that sums up.
 #[expect(clippy::print_stdout, reason = "a skip must be seen")]
-fn skipped(name: &str, reason: &str) {
+pub fn skipped(name: &str, reason: &str) {
     println!("SKIPPED {name}: {reason}");
     let Some(file) = std::env::var_os("TEST_SKIPS_FILE") else { return };
     let mut file = std::fs::OpenOptions::new().append(true).create(true).open(file).unwrap();

@@ -18,5 +18,6 @@ mod lifetime;
 mod limits;
 mod lists;
 mod logs;
+mod operator;
 mod sandboxes;
 mod usage;

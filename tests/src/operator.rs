@@ -1,0 +1,61 @@
+//! The operator's command line in a story: the program's own, on the world's database and clock.
+
+use api::cli::{Cli, Command, Ending, Failure, billing};
+use clap::Parser;
+
+use crate::world::World;
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Said {
+    line: String,
+    /// As the shell would see it.
+    pub code: u8,
+    /// What it answered, or what it complained of.
+    pub text: String,
+}
+
+/// Runs `crownest billing <line>`. A word in single quotes may have spaces.
+pub async fn says(world: &World, line: &str) -> Said {
+    let said = |code: u8, text: String| Said { line: line.to_owned(), code, text };
+    let mut words = vec!["crownest".to_owned(), "billing".to_owned()];
+    for (at, part) in line.split('\'').enumerate() {
+        if at % 2 == 1 {
+            words.push(part.to_owned());
+        } else {
+            words.extend(part.split_whitespace().map(str::to_owned));
+        }
+    }
+    let command = match Cli::try_parse_from(&words).map(|cli| cli.command) {
+        Ok(Command::Billing(command)) => command,
+        Ok(other) => panic!("{line:?} is no command about money: {other:?}"),
+        Err(error) => return said(u8::try_from(error.exit_code()).unwrap(), error.to_string()),
+    };
+    let work = |app| async move {
+        let mut out = Vec::new();
+        (billing::run(&app, command, &mut out).await, String::from_utf8(out).unwrap())
+    };
+    match world.server().within(work).await {
+        (Ok(Ending::Done), text) => said(0, text),
+        (Ok(Ending::Wrong), text) => said(1, text),
+        (Err(failure @ Failure::Argument(_)), _) => said(2, failure.to_string()),
+        (Err(failure), _) => said(3, failure.to_string()),
+    }
+}
+
+impl Said {
+    /// Its answer, if it did what was asked.
+    #[must_use]
+    #[track_caller]
+    pub fn is_done(self) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.text
+    }
+
+    /// Says that an argument was refused by a text that holds these words.
+    #[track_caller]
+    pub fn is_refused(self, words: &str) {
+        assert_eq!(self.code, 2, "{self:?}");
+        assert!(self.text.contains(words), "{:?} instead of {words:?}: {}", self.text, self.line);
+    }
+}

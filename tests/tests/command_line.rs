@@ -1,0 +1,81 @@
+//! The program itself: what it says about its commands, and how it ends. What the commands do is told
+//! by the stories.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use api::cli::Cli;
+use clap::CommandFactory;
+
+/// The folder of the program, built like this test.
+fn programs() -> PathBuf {
+    std::env::var_os("TEST_PROGRAMS").map_or_else(
+        || {
+            let test = std::env::current_exe().expect("a test has a path");
+            test.ancestors().nth(2).expect("it lies in target/debug/deps").to_owned()
+        },
+        PathBuf::from,
+    )
+}
+
+fn crownest(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(programs().join("crownest"));
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"CROWNEST_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments).envs(settings.iter().copied());
+    command.output().expect("scripts/build makes crownest")
+}
+
+#[test]
+fn every_command_and_argument_says_what_it_is_for() {
+    fn check(command: &clap::Command, path: &str, silent: &mut Vec<String>) {
+        let path = format!("{path}{} ", command.get_name());
+        if command.get_about().is_none() {
+            silent.push(path.clone());
+        }
+        for argument in command.get_arguments().filter(|argument| argument.get_help().is_none()) {
+            silent.push(format!("{path}{}", argument.get_id()));
+        }
+        command.get_subcommands().for_each(|below| check(below, &path, silent));
+    }
+    let (cli, mut silent) = (Cli::command(), Vec::new());
+    cli.clone().debug_assert();
+    check(&cli, "", &mut silent);
+    assert!(silent.is_empty(), "{silent:?}");
+}
+
+#[test]
+fn the_exit_code_says_how_it_went() {
+    let folder = std::env::temp_dir().join(format!("crownest-command-line-{}", std::process::id()));
+    let state = folder.to_str().expect("a path of letters");
+    let here = [("CROWNEST_STATE_DIR", state)];
+    let balance = ["billing", "balance", "--organization", "acme"];
+    let wrong: [(&str, &str); 1] = [("CROWNEST_DEFAULT_PLAN", "gold")];
+    for (arguments, settings, code, words) in [
+        (&["billing", "--help"][..], &here[..], 0, "Look after money"),
+        (&balance[..], &here[..], 3, "there is no database at"),
+        (&["bootstrap", "--organization", "acme"][..], &here[..], 0, "This key is shown once."),
+        (&balance[..], &here[..], 0, "600.0006 credits"),
+        (&["billing", "check"][..], &here[..], 0, "the books are right"),
+        (
+            &["billing", "balance", "--organization", "b"][..],
+            &here[..],
+            2,
+            "there is none called b",
+        ),
+        (&["billing", "balance"][..], &here[..], 2, "--organization <NAME-OR-ID>"),
+        (&["billing", "check"][..], &wrong[..], 3, "default_plan must be one of free, builder"),
+    ] {
+        let done = crownest(arguments, settings);
+        let said = String::from_utf8_lossy(if code == 0 { &done.stdout } else { &done.stderr });
+        assert_eq!(done.status.code(), Some(code), "{arguments:?}: {done:?}");
+        assert!(said.contains(words), "{arguments:?}: {said}");
+        assert!(code == 0 || done.stdout.is_empty(), "{arguments:?}: {done:?}");
+    }
+    std::fs::remove_dir_all(&folder).expect("the folder was made by the commands");
+}
