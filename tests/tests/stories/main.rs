@@ -14,6 +14,7 @@ mod failures;
 mod files;
 mod idempotency;
 mod keys;
+mod ledger_export;
 mod lifetime;
 mod limits;
 mod lists;
