@@ -69,13 +69,21 @@ class Server:
 
     def bootstrap(self, *arguments: str) -> dict[str, str]:
         """Makes an organization, a project and a key, or another key of the same organization."""
-        command = [self.program, "bootstrap", *arguments, "--json"]
+        return json.loads(self.run("bootstrap", *arguments, "--json"))
+
+    def run(self, *arguments: str) -> str:
+        """Runs another command of the program on the server's data, and returns what it prints."""
         done = subprocess.run(
-            command, env=self._environment, capture_output=True, text=True, timeout=START_SECONDS
+            [self.program, *arguments],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
         )
         if done.returncode != 0:
-            raise ServerFailed(f"`crownest bootstrap` ended with {done.returncode}: {done.stderr}")
-        return json.loads(done.stdout)
+            command = f"crownest {' '.join(arguments)}"
+            raise ServerFailed(f"`{command}` ended with {done.returncode}: {done.stderr}")
+        return done.stdout
 
     def log_tail(self, lines: int = 40) -> str:
         if not self.log.exists():
