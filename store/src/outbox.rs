@@ -148,7 +148,8 @@ impl Outbox {
         Ok(last)
     }
 
-    /// Leases up to `limit` partitions that have something to publish and that nobody else has leased.
+    /// Leases up to `limit` partitions that have something to publish and that nobody else has leased,
+    /// beginning after one of them: whoever goes round leaves none out for long.
     ///
     /// # Errors
     /// As any statement.
@@ -159,14 +160,14 @@ impl Outbox {
         owner: &str,
         now: DateTime<Utc>,
         lease: Duration,
-        limit: u32,
+        (after, limit): (i64, u32),
     ) -> Result<Vec<i64>> {
         let sql = Sql::new(
             "with free as materialized (select p.partition from outbox_partitions p
                where p.leased_until <= $1 and exists (select 1 from outbox_events e
                  where e.partition = p.partition and e.published_at is null)
-               order by p.leased_until, p.partition limit $2",
-            [time::micros(now).into(), i64::from(limit).into()],
+               order by case when p.partition > $2 then 0 else 1 end, p.partition limit $3",
+            [time::micros(now).into(), after.into(), i64::from(limit).into()],
         );
         sql.lock(c, "for no key update skip locked")
             .text(") update outbox_partitions set owner = ")
@@ -198,7 +199,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// The oldest events of these partitions that are not published, in their order.
+    /// The oldest events of these partitions after a position that are not published, in their order.
     ///
     /// # Errors
     /// As any statement.
@@ -207,9 +208,11 @@ impl Outbox {
         &self,
         c: &impl ConnectionTrait,
         partitions: &[i64],
+        after: i64,
         limit: u32,
     ) -> Result<Vec<EventRow>> {
-        let sql = select().text("e.published_at is null and e.partition in ");
+        let sql = select().text("e.position > ").bind(after);
+        let sql = sql.text(" and e.published_at is null and e.partition in ");
         let sql = self.reach.by_org(sql.list(partitions.iter().copied()), "e.org_id");
         sql.text(" order by e.position limit ").bind(i64::from(limit)).all(c).await
     }

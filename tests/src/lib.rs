@@ -16,6 +16,8 @@ pub mod host;
 mod invariants;
 mod logs;
 pub mod operator;
+pub mod mailbox;
+pub mod message;
 pub mod run;
 pub mod server;
 pub mod tables;
@@ -25,6 +27,7 @@ pub mod world;
 
 pub use answer::Answer;
 pub use client::Key;
+pub use mailbox::Mailbox;
 pub use run::Database;
 pub use serde_json::{Value, json};
 pub use team::Team;

@@ -96,6 +96,11 @@ impl Logs {
         lines.iter().filter(ours).map(ToString::to_string).collect()
     }
 
+    /// Every line, also of other crates.
+    pub fn text(&self) -> String {
+        self.lines().iter().map(|line| format!("{line}\n")).collect()
+    }
+
     /// The last lines; those that differ only in how long something took are shown once.
     pub fn tail(&self) -> String {
         let mut shown: Vec<String> = Vec::new();

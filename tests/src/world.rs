@@ -260,6 +260,17 @@ impl World {
         self.servers.insert(0, server);
     }
 
+    /// Changes the settings of servers that start from now on.
+    pub fn changes(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.start.config);
+    }
+
+    /// Everything that the world's servers have logged so far, spans' fields left out.
+    #[must_use]
+    pub fn logged(&self) -> String {
+        self.logs.text()
+    }
+
     /// A warning that this story causes on purpose: it must come, and fails nothing.
     pub fn expects_warning(&self, text: &str) {
         self.expected.lock().unwrap().push((text.to_owned(), Presence::Must));

@@ -9,6 +9,7 @@ mod billing;
 mod commands;
 mod crashes;
 mod errors;
+mod events;
 mod every_operation;
 mod failures;
 mod files;

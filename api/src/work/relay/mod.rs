@@ -5,23 +5,19 @@
 //! subject, marks what was confirmed in one statement, and gives the partitions back. Any number of
 //! relays may run; a relay that dies is replaced when its leases end.
 
+mod batch;
 mod broker;
 mod message;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
-use migrations::rows::EventRow;
 use rand::RngExt;
-use store::{Everyone, outbox::Outbox};
+use store::Everyone;
 use tokio::time::Instant;
 
 use crate::app::{App, error::Result};
-use broker::{Broker, Outcome};
+use batch::Batch;
+use broker::Broker;
 
 /// Looked for again after this even without a nudge.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -29,10 +25,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const UNROUTABLE_PAUSE: Duration = Duration::from_secs(1);
 /// Partitions that one relay takes at a time.
 const PARTITIONS: u32 = 16;
-/// Events that one round publishes.
+/// Events that are read and marked at a time.
 const BATCH: u32 = 1_000;
-/// Confirms in flight: more is no faster and only waits longer.
-const IN_FLIGHT: usize = 100;
 /// A round begins nothing new after this.
 const ROUND: Duration = Duration::from_secs(10);
 /// A relay that died is replaced after this; longer than a round and its last confirm.
@@ -75,10 +69,11 @@ pub async fn run(app: Arc<App>) {
 /// Relays until the broker fails; a database that fails is waited for.
 async fn relay(app: &Arc<App>, owner: &str, broker: &Broker) -> broker::Error {
     let mut nudges = app.bus.subscribe();
+    let mut turn = Turn { last: -1, is_complete: true };
     let mut database_told = false;
     loop {
         let mut waiting = std::mem::replace(&mut nudges, app.bus.subscribe());
-        match round(app, owner, broker).await {
+        match round(app, owner, broker, &mut turn).await {
             Ok(Ok(Progress::More)) => {}
             Ok(Ok(Progress::Idle)) => {
                 if let Err(error) = broker.is_alive() {
@@ -118,82 +113,49 @@ async fn round(
     app: &Arc<App>,
     owner: &str,
     broker: &Broker,
+    turn: &mut Turn,
 ) -> Result<std::result::Result<Progress, broker::Error>> {
     let outbox = store::outbox(Everyone::for_worker("relay"));
     let (db, now) = (app.db.write(), app.clock.now());
-    let partitions = outbox.lease(db, owner, now, LEASE, PARTITIONS).await?;
+    let partitions = outbox.lease(db, owner, now, LEASE, (turn.last, PARTITIONS)).await?;
     if partitions.is_empty() {
         return Ok(Ok(Progress::Idle));
     }
-    let deadline = Instant::now() + ROUND;
-    let events = outbox.unpublished(app.db.write(), &partitions, BATCH).await?;
-    let (confirmed, outcome) = publish(broker, events, deadline).await;
-    finish(app, &outbox, owner, &partitions, &confirmed).await?;
-    Ok(outcome.map(|unroutable| match (unroutable, confirmed.is_empty()) {
+    turn.took(&partitions);
+    let mut batch = Batch::new(broker, Instant::now() + ROUND);
+    let mut after = 0;
+    let outcome = loop {
+        // What was read is published, or of a subject that waits, before more is read: so events of a
+        // subject keep their order, and those that no queue takes do not hide what is behind them.
+        let events = outbox.unpublished(db, &partitions, after, BATCH).await?;
+        let full = u32::try_from(events.len()).is_ok_and(|n| n >= BATCH);
+        after = events.last().map_or(after, |event| event.position);
+        let result = batch.publish(events).await;
+        outbox.mark_published(db, &batch.take_confirmed(), app.clock.now()).await?;
+        if result.is_err() || !full || batch.is_over() {
+            break result;
+        }
+    };
+    outbox.release(db, owner, &partitions).await?;
+    Ok(outcome.map(|()| match (batch.has_unroutable() && !batch.progressed, turn.is_complete) {
         (true, true) => Progress::Unroutable,
-        (true | false, _) => Progress::More,
+        (true, false) | (false, _) => Progress::More,
     }))
 }
 
-async fn finish(
-    app: &App,
-    outbox: &Outbox,
-    owner: &str,
-    partitions: &[i64],
-    confirmed: &[i64],
-) -> Result<()> {
-    let db = app.db.write();
-    outbox.mark_published(db, confirmed, app.clock.now()).await?;
-    Ok(outbox.release(db, owner, partitions).await?)
+/// Where a relay is on its way round the partitions.
+#[derive(Debug)]
+struct Turn {
+    last: i64,
+    /// Whether the partitions that were leased last were those at the end.
+    is_complete: bool,
 }
 
-/// Publishes events, of each subject one after the other. Returns the positions of those that were
-/// confirmed, and whether some found no queue; or why the broker failed.
-async fn publish(
-    broker: &Broker,
-    events: Vec<EventRow>,
-    deadline: Instant,
-) -> (Vec<i64>, std::result::Result<bool, broker::Error>) {
-    let mut subjects: BTreeMap<String, VecDeque<EventRow>> = BTreeMap::new();
-    let mut order = Vec::new();
-    for event in events {
-        let queue = subjects.entry(event.subject.clone()).or_default();
-        if queue.is_empty() {
-            order.push(event.subject.clone());
-        }
-        queue.push_back(event);
-    }
-    let mut waiting: VecDeque<VecDeque<EventRow>> =
-        order.iter().filter_map(|subject| subjects.remove(subject)).collect();
-    let (mut confirmed, mut unroutable) = (Vec::new(), false);
-    let mut in_flight = FuturesUnordered::new();
-    loop {
-        while in_flight.len() < IN_FLIGHT
-            && Instant::now() < deadline
-            && let Some(mut queue) = waiting.pop_front()
-        {
-            let Some(event) = queue.pop_front() else { continue };
-            in_flight.push(async move { (broker.publish(&event).await, event.position, queue) });
-        }
-        let Some((outcome, position, queue)) = in_flight.next().await else {
-            return (confirmed, Ok(unroutable));
-        };
-        match outcome {
-            Ok(Outcome::Confirmed) => {
-                confirmed.push(position);
-                waiting.push_back(queue);
-            }
-            // What comes after it in its subject waits, too.
-            Ok(Outcome::Unroutable) => unroutable = true,
-            Err(error) => {
-                // Others that are in flight may be confirmed all the same.
-                while let Some((outcome, position, _)) = in_flight.next().await {
-                    if matches!(outcome, Ok(Outcome::Confirmed)) {
-                        confirmed.push(position);
-                    }
-                }
-                return (confirmed, Err(error));
-            }
-        }
+impl Turn {
+    fn took(&mut self, partitions: &[i64]) {
+        let around = partitions.iter().filter(|partition| **partition <= self.last).max();
+        let few = u32::try_from(partitions.len()).is_ok_and(|n| n < PARTITIONS);
+        self.is_complete = around.is_some() || few;
+        self.last = around.or(partitions.iter().max()).copied().unwrap_or(self.last);
     }
 }
