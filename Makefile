@@ -1,10 +1,10 @@
 # The doors of the project; behind them is plain cargo, and one script each in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test crash oracle bench lint openapi clean
+.PHONY: help quickstart test crash broker-crash oracle bench lint openapi clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 quickstart: ## Do the main job on a real server and show it, then keep serving (QUICKSTART_EXIT=1: then end)
 	@scripts/packages run build
@@ -15,6 +15,9 @@ test: ## Run everything, on SQLite and on PostgreSQL (a private one, or TEST_POS
 
 crash: ## Kill the server at 20 random points of its work (CRASH_POINTS, CRASH_SEED) and check what is left
 	@tests/tests/crash/run
+
+broker-crash: ## Break the broker 200 times in every way while clients work (BROKER_POINTS, CRASH_SEED)
+	@tests/tests/broker/run
 
 oracle: ## Bill a million simulated lifetimes against a second computation (ORACLE_LIFETIMES, ORACLE_SEED)
 	@scripts/packages build

@@ -73,9 +73,10 @@ impl Mailbox {
 
     /// A connection that was lost is made anew.
     async fn channel(&mut self) -> Channel {
-        if !self.connection.status().connected() {
-            self.connection = connect(&self.url).await;
+        if let Ok(channel) = self.connection.create_channel().await {
+            return channel;
         }
+        self.connection = connect(&self.url).await;
         self.connection.create_channel().await.unwrap()
     }
 
@@ -98,6 +99,22 @@ impl Mailbox {
         let (queue, exchange) = (self.queue.as_str().into(), self.exchange.as_str().into());
         let (options, none) = (QueueBindOptions::default(), FieldTable::default());
         channel.queue_bind(queue, exchange, pattern.into(), options, none).await.unwrap();
+    }
+
+    /// Takes the binding away.
+    pub async fn unbinds(&mut self, pattern: &str) {
+        let channel = self.channel().await;
+        let (queue, exchange) = (self.queue.as_str().into(), self.exchange.as_str().into());
+        let none = FieldTable::default();
+        channel.queue_unbind(queue, exchange, pattern.into(), none).await.unwrap();
+    }
+
+    /// How many messages wait in the queue.
+    pub async fn n_waiting(&mut self) -> u32 {
+        let channel = self.channel().await;
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let queue = self.queue.as_str().into();
+        channel.queue_declare(queue, passive, FieldTable::default()).await.unwrap().message_count()
     }
 
     /// Deletes the queue with all that is in it.
