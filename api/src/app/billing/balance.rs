@@ -106,6 +106,7 @@ pub async fn get(app: &App, org: OrganizationId) -> Result<Balance> {
     for meter in book.meters() {
         unsettled = unsettled.saturating_add(meter.unsettled(now).map_err(sum)?);
     }
+    let overdrawn = book.overdrawn(&prices)?;
     let worth = Exact::of(credits, pricing.nano_currency_per_credit).minor_units().map_err(sum)?;
     Ok(Balance {
         org_id: org,
@@ -125,7 +126,7 @@ pub async fn get(app: &App, org: OrganizationId) -> Result<Balance> {
         credits: decimal(credits).to_string(),
         worth: minor(worth).to_string(),
         unsettled_credits: decimal(unsettled).to_string(),
-        overage: exact(book.overdrawn(&prices, now)?)?.to_string(),
+        overage: exact(overdrawn.get(&Period::of(now)).copied().unwrap_or_default())?.to_string(),
         spend_cap: book.account.spend_cap.map(|cap| decimal(cap).to_string()),
         stops_at: book.account.stops_at.map(convert::instant).transpose()?,
         stop_code: book.account.stop_code.clone(),

@@ -85,13 +85,14 @@ pub(super) async fn finish(
     app: &Arc<App>,
     (tx, prices, rules): (Tx, PriceLists, Rules),
     org: OrganizationId,
-    act: Act,
+    act: impl Into<Option<Act>>,
     now: DateTime<Utc>,
 ) -> Result<()> {
     settling::organization(&tx, &rules, &prices, org, now).await?;
     // A server that dies now leaves the rest to any worker.
     accounts().wake(&tx, org, now).await?;
-    audit::write(&tx, org, &Actor::operator(), &[act], now).await?;
+    let acts: Vec<_> = act.into().into_iter().collect();
+    audit::write(&tx, org, &Actor::operator(), &acts, now).await?;
     tx.commit().await?;
     app.bus.publish(Nudge::Billing);
     // What had to stop before this is stopped before anything new begins.
@@ -106,7 +107,7 @@ pub(super) async fn finish(
 pub async fn settle_now(app: &Arc<App>, org: OrganizationId) -> Result<()> {
     let now = app.clock.now();
     let begun = begin(app, org, now).await?;
-    finish(app, begun, org, now).await
+    finish(app, begun, org, None, now).await
 }
 
 /// Grants credit. The same key again changes nothing, and `false` says so.

@@ -73,7 +73,7 @@ pub async fn export(
     let billing = store::billing(Reach::Tenant { org, projects: None });
     let mut last = None;
     loop {
-        let mut page = billing.windows_after(db.read(), org, range, last.as_ref(), PAGE).await?;
+        let mut page = billing.windows(db.read(), org, range, last.as_ref(), PAGE).await?;
         for row in &page {
             write(&WindowItem::of(row)?)?;
         }
