@@ -1,6 +1,13 @@
-//! The operator's command line in a story: the program's own, on the world's database and clock.
+//! The operator's command line in a story: the program's own, on the world's database, with what its
+//! clock shows, and like a process of its own: no server need run, and none is told but as servers are.
 
-use api::cli::{Cli, Command, Ending, Failure, billing};
+use std::sync::Arc;
+
+use api::{
+    cli::{self, Cli, Command, Ending, Failure, billing},
+    clock::ManualClock,
+    config::Config,
+};
 use clap::Parser;
 
 use crate::world::World;
@@ -31,11 +38,11 @@ pub async fn says(world: &World, line: &str) -> Said {
         Ok(other) => panic!("{line:?} is no command about money: {other:?}"),
         Err(error) => return said(u8::try_from(error.exit_code()).unwrap(), error.to_string()),
     };
-    let work = |app| async move {
-        let mut out = Vec::new();
-        (billing::run(&app, command, &mut out).await, String::from_utf8(out).unwrap())
-    };
-    match world.server().within(work).await {
+    let clock = Arc::new(ManualClock::at(world.now()));
+    let app = cli::on_no_host(Config::default(), world.db().clone(), clock);
+    let mut out = Vec::new();
+    let ended = billing::run(&app, command, &mut out).await;
+    match (ended, String::from_utf8(out).unwrap()) {
         (Ok(Ending::Done), text) => said(0, text),
         (Ok(Ending::Wrong), text) => said(1, text),
         (Err(failure @ Failure::Argument(_)), _) => said(2, failure.to_string()),

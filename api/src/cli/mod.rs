@@ -14,11 +14,12 @@ use std::{
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use drivers::simulated::Simulated;
+use store::Db;
 
 pub use self::failure::{Ending, Failure};
 use crate::{
     app::App,
-    clock::SystemClock,
+    clock::{Clock, SystemClock},
     config::{Config, LogFormat},
     http, serve,
 };
@@ -91,14 +92,23 @@ fn start_logging(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The parts that use cases share, on a database that exists already. Nothing runs in the background,
-/// and no sandbox is touched.
+/// The parts for a command, on a database that exists already.
 async fn open(config: Config) -> Result<Arc<App>, Failure> {
     let url = config.database_url();
-    if !store::Db::exists(&url) {
+    if !Db::exists(&url) {
         let text = format!("there is no database at {url}; is this the server's configuration?");
         return Err(anyhow::Error::msg(text).into());
     }
     let db = serve::open_database(&config).await?;
-    Ok(App::new(config, db, Arc::new(Simulated::default()), Arc::new(SystemClock)))
+    Ok(on_no_host(config, db, Arc::new(SystemClock)))
+}
+
+/// The parts that use cases share, for a process that runs no sandboxes and no background work. A
+/// change can end sandboxes, such as that of a cap; their hosts' servers see to it. This process has
+/// none: under the name of this host it would ask its empty driver, and take them all for lost.
+#[must_use]
+pub fn on_no_host(config: Config, db: Db, clock: Arc<dyn Clock>) -> Arc<App> {
+    // No server may have an empty name.
+    let config = Config { host: String::new(), ..config };
+    App::new(config, db, Arc::new(Simulated::default()), clock)
 }

@@ -78,6 +78,7 @@ async fn tables_of_tenants_carry_the_organization() {
             texts(db, tables).await.difference(&texts(db, with_org).await).cloned().collect();
         let installation = [
             "organizations",
+            "outbox_partitions",
             "pricing_versions",
             "seaql_migrations",
             "signing_keys",

@@ -85,29 +85,18 @@ pub(super) async fn finish(
     app: &Arc<App>,
     (tx, prices, rules): (Tx, PriceLists, Rules),
     org: OrganizationId,
-    act: impl Into<Option<Act>>,
+    act: Act,
     now: DateTime<Utc>,
 ) -> Result<()> {
     settling::organization(&tx, &rules, &prices, org, now).await?;
     // A server that dies now leaves the rest to any worker.
     accounts().wake(&tx, org, now).await?;
-    let acts: Vec<_> = act.into().into_iter().collect();
-    audit::write(&tx, org, &Actor::operator(), &acts, now).await?;
+    audit::write(&tx, org, &Actor::operator(), &[act], now).await?;
     tx.commit().await?;
     app.bus.publish(Nudge::Billing);
     // What had to stop before this is stopped before anything new begins.
     tick::catch_up(app, org).await?;
     Ok(())
-}
-
-/// Books what was measured up to now, which else happens within the next minute.
-///
-/// # Errors
-/// `Missing` for the organization.
-pub async fn settle_now(app: &Arc<App>, org: OrganizationId) -> Result<()> {
-    let now = app.clock.now();
-    let begun = begin(app, org, now).await?;
-    finish(app, begun, org, None, now).await
 }
 
 /// Grants credit. The same key again changes nothing, and `false` says so.

@@ -8,7 +8,7 @@ use clap::Args;
 use super::{Ending, Failure, Format, Whose, json};
 use crate::app::{
     App,
-    billing::{check, journal, manage},
+    billing::{check, journal, tick},
 };
 
 /// Whose usage.
@@ -35,7 +35,8 @@ pub struct Check {
 
 pub(super) async fn settle(app: &Arc<App>, arguments: Settle) -> Result<(), Failure> {
     let organization = arguments.whose.find(app).await?;
-    Ok(manage::settle_now(app, organization.id).await?)
+    tick::bring_up_to_date(app, organization.id).await?;
+    Ok(())
 }
 
 pub(super) async fn journal(

@@ -17,20 +17,26 @@ const N_THREADS: usize = 17;
 
 /// Sends SIGTERM to all processes of a command. Its leader must not have been reaped yet.
 pub fn terminate(leader: Pid, command_id: &str) {
-    // Looked up before any signal: what a process started is found only while it lives.
-    let members = members(leader, command_id);
-    // The group at once, so that none of it can fork away in between.
-    let _ = kill_process_group(leader, Signal::TERM);
-    for member in members.iter().filter(|member| member.group != Some(leader)) {
-        send(member, Signal::TERM);
+    let members = held(leader, command_id);
+    // To each, too: one may have left the group in the last moment. What is stopped takes it once.
+    for signal in [Signal::TERM, Signal::CONT] {
+        let _ = kill_process_group(leader, signal);
+        members.iter().for_each(|member| send(member, signal));
     }
+}
+
+/// Looks the members up while their group is stopped. Of one that goes on, what it started could leave
+/// the group unseen between the look and the signal, and with its starter gone nothing tells whose it is.
+fn held(leader: Pid, command_id: &str) -> Vec<Process> {
+    let _ = kill_process_group(leader, Signal::STOP);
+    members(leader, command_id)
 }
 
 /// Sends SIGKILL to all processes of a command until there are no new ones.
 pub fn kill(leader: Pid, command_id: &str) {
     let mut killed = HashSet::new();
     for _ in 0..MAX_ROUNDS {
-        let members = members(leader, command_id);
+        let members = held(leader, command_id);
         let _ = kill_process_group(leader, Signal::KILL);
         let before = killed.len();
         for member in members {
@@ -54,7 +60,9 @@ fn send(process: &Process, signal: Signal) {
     // The process may end and its number be given to another: a descriptor is of one process only,
     // and it is the wanted one if its description is still the same.
     let Ok(fd) = pidfd_open(process.pid, PidfdFlags::empty()) else { return };
-    if read_process(process.pid).is_some_and(|now| now.session == process.session) {
+    // One that makes a session of its own keeps its parent meanwhile.
+    let is_same = |now: &Process| now.session == process.session || now.parent == process.parent;
+    if read_process(process.pid).as_ref().is_some_and(is_same) {
         let _ = pidfd_send_signal(fd, signal);
     }
 }

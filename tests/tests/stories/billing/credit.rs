@@ -195,7 +195,7 @@ async fn credit_is_burnt_by_priority_then_expiry_then_age(database: Database) {
         let left = format!(
             "select count(*) from credit_grants g join ledger_postings p on p.grant_id = g.id
              join ledger_transactions t on t.id = p.transaction_id
-             where g.remaining < g.amount and t.kind = 'grant' and substr(t.key, 7, 1) > '{n}'"
+             where g.remaining < g.amount and t.kind = 'grant' and substr(t.key, 16, 1) > '{n}'"
         );
         assert_eq!(world.number(&left).await, 0, "none is burnt before its turn: {n}");
     }
@@ -203,8 +203,8 @@ async fn credit_is_burnt_by_priority_then_expiry_then_age(database: Database) {
     world.advance("1m").await;
     assert_eq!((world.credit(&acme).await, world.balance(&acme, "overage").await), (0, 0));
     // As the ledger has it, drawn one after the other.
-    let in_order = "select count(*) from (select t.seq, substr(g.key, 7, 1) as turn,
-           lag(substr(g.key, 7, 1)) over (order by t.seq, p.line) as earlier
+    let in_order = "select count(*) from (select t.seq, substr(g.key, 16, 1) as turn,
+           lag(substr(g.key, 16, 1)) over (order by t.seq, p.line) as earlier
          from ledger_postings p join ledger_transactions t on t.id = p.transaction_id
          join ledger_postings q on q.grant_id = p.grant_id
          join ledger_transactions g on g.id = q.transaction_id and g.kind = 'grant'
