@@ -204,7 +204,7 @@ async fn a_cut_off_end_is_found(database: Database) {
 async fn many_writers_keep_one_chain(database: Database) {
     let mut world = World::on(database).await;
     let acme = world.team("acme").await;
-    let mut keys = vec![(*acme).clone(), (*acme).clone()];
+    let mut keys = [(*acme).clone(), (*acme).clone()];
     if database == Database::Postgres {
         keys[1] = world.replica().await(&acme);
     }

@@ -94,10 +94,11 @@ pub async fn catch_up(app: &Arc<App>, org: OrganizationId) -> Result<bool> {
     let billing = store::billing(Everyone::for_worker("billing"));
     let account = billing.account(app.db.read(), org).await?;
     let past = |at: i64| at <= now.timestamp_micros();
-    if !past(account.due_at) && !(account.live && account.stops_at.is_some_and(past)) {
-        return Ok(false);
+    let outlived = account.live && account.stops_at.is_some_and(past);
+    if past(account.due_at) || outlived {
+        return bring_up_to_date(app, org).await;
     }
-    bring_up_to_date(app, org).await
+    Ok(false)
 }
 
 /// As [`catch_up`], whether or not the organization is due: whoever is about to refuse new work asks

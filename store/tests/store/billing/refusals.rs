@@ -34,7 +34,10 @@ async fn a_repeat_is_refused_by_name() {
         let sandbox = acme.stored(db).await;
         let (transaction, postings) = coming(&grant, 1, "first");
         write(db, async |tx| {
-            all().insert_transactions(tx, &[transaction.clone()], &postings).await.unwrap();
+            all()
+                .insert_transactions(tx, std::slice::from_ref(&transaction), &postings)
+                .await
+                .unwrap();
             all().insert_windows(tx, &[window(&sandbox, 1)]).await.unwrap();
             all().insert_statement(tx, &statement(&acme)).await.unwrap();
         })

@@ -48,7 +48,10 @@ impl Scene {
         };
         write(db, async |tx| {
             let billing = all();
-            billing.insert_transactions(tx, &[transaction.clone()], &postings).await.unwrap();
+            billing
+                .insert_transactions(tx, std::slice::from_ref(&transaction), &postings)
+                .await
+                .unwrap();
             // Its meter says that nothing was settled, so that a checker has something to find.
             billing.insert_windows(tx, &[window(&sandbox, 1)]).await.unwrap();
             billing.store_meters(tx, &[meter.clone(), counter]).await.unwrap();
@@ -170,7 +173,7 @@ async fn books_of_others_cannot_be_written() {
         missing("add_totals", theirs.add_totals(&tx, &[total(acme)]).await);
         missing("insert_statement", theirs.insert_statement(&tx, &statement(acme)).await);
         missing("raise_alerts", theirs.raise_alerts(&tx, &[alert(acme, 80)]).await);
-        missing("store_meters", theirs.store_meters(&tx, &[meter.clone()]).await);
+        missing("store_meters", theirs.store_meters(&tx, std::slice::from_ref(meter)).await);
         stale("mark_settled", theirs.mark_settled(&tx, &[record.id.uuid()]).await);
         theirs.wake(&tx, org, at(0)).await.unwrap();
         tx.commit().await.unwrap();
@@ -179,7 +182,7 @@ async fn books_of_others_cannot_be_written() {
             ours.account(db.read(), org).await.unwrap(),
             AccountRow { live: true, ..account(acme) }
         );
-        assert_eq!(ours.all_grants(db.read(), org).await.unwrap(), [granted.clone()]);
+        assert_eq!(ours.all_grants(db.read(), org).await.unwrap(), std::slice::from_ref(granted));
         let ours = scene.seen(db, &store::billing(acme.reach())).await;
         let but_accounts = |seen: Vec<(&'static str, usize)>| -> Vec<_> {
             seen.into_iter().filter(|(what, _)| *what != "accounts").collect()

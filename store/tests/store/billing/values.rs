@@ -119,7 +119,10 @@ async fn many_rows_are_written_whatever_a_statement_takes() {
             })
             .collect();
         write(db, async |tx| {
-            all().insert_transactions(tx, &[transaction.clone()], &postings).await.unwrap();
+            all()
+                .insert_transactions(tx, std::slice::from_ref(&transaction), &postings)
+                .await
+                .unwrap();
             all().insert_windows(tx, &windows).await.unwrap();
             all().store_meters(tx, &meters).await.unwrap();
         })

@@ -177,11 +177,12 @@ async fn figures_do_not_jump_while_they_are_settled(database: Database) {
             for _ in 0..12 {
                 let usage = acme.get("/v1/usage").await.is(200);
                 assert_eq!(usage["computeUnitSeconds"]["used"], seconds);
-                let milli =
-                    |value: &tests::Value| (value.as_f64().unwrap() * 1000.0).round() as i64;
-                assert_eq!(milli(&usage["credits"]["used"]), seconds * 100);
-                // 300.0003 credits, of which 0.3 thousandths are cut off.
-                assert_eq!(milli(&usage["credits"]["remaining"]), 300_000 - seconds * 100);
+                // 300.0003 credits; numbers of JSON are compared to a thousandth.
+                let credits = seconds as f64 / 10.0;
+                for (name, wanted) in [("used", credits), ("remaining", 300.0003 - credits)] {
+                    let shown = usage["credits"][name].as_f64().unwrap();
+                    assert!((shown - wanted).abs() < 0.001, "{name}: {shown}, not {wanted}");
+                }
             }
         };
         tokio::join!(ticks, looks);
