@@ -9,6 +9,7 @@
 )]
 
 pub mod answer;
+pub mod asyncapi;
 pub mod books;
 pub mod client;
 pub mod events;

@@ -9,65 +9,55 @@ use serde::Serialize;
 
 use crate::app::{billing::convert::corrupt, error::Result};
 
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each says what it is where it is defined")]
-pub enum Payload {
-    UsageRecorded(UsageRecorded),
-    SandboxCreated(SandboxCreated),
-    SandboxReady(SandboxReady),
-    SandboxEnded(SandboxEnded),
-    CommandFinished(CommandFinished),
-    KeyCreated(KeyCreated),
-    KeyRevoked(KeyRevoked),
-    PlanChanged(PlanChanged),
-    CreditGranted(CreditGranted),
-    CreditExhausted(CreditExhausted),
-    ThresholdReached(ThresholdReached),
-    StatementClosed(StatementClosed),
+/// The payloads, each with its type. Everything that must know all of them is made of this one list.
+macro_rules! payloads {
+    ($($name:ident = $kind:literal,)*) => {
+        /// What happened.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "each says what it is where it is defined")]
+        pub enum Payload {
+            $($name($name),)*
+        }
+
+        impl Payload {
+            /// Every payload's name and type.
+            pub const ALL: &[(&str, &str)] = &[$((stringify!($name), $kind),)*];
+
+            /// The event's type, with its version.
+            #[must_use]
+            pub const fn kind(&self) -> &'static str {
+                match self {
+                    $(Self::$name(_) => $kind,)*
+                }
+            }
+
+            /// The payload as JSON.
+            ///
+            /// # Errors
+            /// None that can be provoked: every field is text, a number or a list of those.
+            pub(super) fn json(&self) -> Result<String> {
+                let json = match self {
+                    $(Self::$name(it) => serde_json::to_string(it),)*
+                };
+                json.map_err(|error| corrupt(format!("an event cannot be printed: {error}")))
+            }
+        }
+    };
 }
 
-impl Payload {
-    /// The event's type, with its version.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::UsageRecorded(_) => "crownest.usage.recorded.v1",
-            Self::SandboxCreated(_) => "crownest.sandbox.created.v1",
-            Self::SandboxReady(_) => "crownest.sandbox.ready.v1",
-            Self::SandboxEnded(_) => "crownest.sandbox.ended.v1",
-            Self::CommandFinished(_) => "crownest.command.finished.v1",
-            Self::KeyCreated(_) => "crownest.key.created.v1",
-            Self::KeyRevoked(_) => "crownest.key.revoked.v1",
-            Self::PlanChanged(_) => "crownest.plan.changed.v1",
-            Self::CreditGranted(_) => "crownest.credit.granted.v1",
-            Self::CreditExhausted(_) => "crownest.credit.exhausted.v1",
-            Self::ThresholdReached(_) => "crownest.threshold.reached.v1",
-            Self::StatementClosed(_) => "crownest.statement.closed.v1",
-        }
-    }
-
-    /// The payload as JSON.
-    ///
-    /// # Errors
-    /// None that can be provoked: every field is text, a number or a list of those.
-    pub(super) fn json(&self) -> Result<String> {
-        let json = match self {
-            Self::UsageRecorded(it) => serde_json::to_string(it),
-            Self::SandboxCreated(it) => serde_json::to_string(it),
-            Self::SandboxReady(it) => serde_json::to_string(it),
-            Self::SandboxEnded(it) => serde_json::to_string(it),
-            Self::CommandFinished(it) => serde_json::to_string(it),
-            Self::KeyCreated(it) => serde_json::to_string(it),
-            Self::KeyRevoked(it) => serde_json::to_string(it),
-            Self::PlanChanged(it) => serde_json::to_string(it),
-            Self::CreditGranted(it) => serde_json::to_string(it),
-            Self::CreditExhausted(it) => serde_json::to_string(it),
-            Self::ThresholdReached(it) => serde_json::to_string(it),
-            Self::StatementClosed(it) => serde_json::to_string(it),
-        };
-        json.map_err(|error| corrupt(format!("an event cannot be printed: {error}")))
-    }
+payloads! {
+    UsageRecorded = "crownest.usage.recorded.v1",
+    SandboxCreated = "crownest.sandbox.created.v1",
+    SandboxReady = "crownest.sandbox.ready.v1",
+    SandboxEnded = "crownest.sandbox.ended.v1",
+    CommandFinished = "crownest.command.finished.v1",
+    KeyCreated = "crownest.key.created.v1",
+    KeyRevoked = "crownest.key.revoked.v1",
+    PlanChanged = "crownest.plan.changed.v1",
+    CreditGranted = "crownest.credit.granted.v1",
+    CreditExhausted = "crownest.credit.exhausted.v1",
+    ThresholdReached = "crownest.threshold.reached.v1",
+    StatementClosed = "crownest.statement.closed.v1",
 }
 
 /// A window of usage was settled. `(sandboxId, metric, startedAt, part)` is unique.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tests::{Database, World, json, message::Message, stories};
+use tests::{Database, World, asyncapi::AsyncApi, json, message::Message, stories};
 
 use super::{full, mailbox};
 
@@ -21,6 +21,8 @@ async fn every_event_of_a_full_story_arrives(database: Database) {
     mailbox.has_everything(&world).await;
     let kinds: Vec<_> = mailbox.kinds().into_iter().collect();
     assert_eq!(kinds, full::KINDS);
+    let wrong = AsyncApi::read().wrong(&mailbox.messages);
+    assert!(wrong.is_empty(), "not as asyncapi.yaml has it: {wrong:#?}");
 
     let all = |kind: &'static str| mailbox.messages.iter().filter(move |m| m.kind() == kind);
     let metrics: BTreeSet<_> = all("crownest.usage.recorded.v1")
