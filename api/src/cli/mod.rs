@@ -1,5 +1,6 @@
 //! The command line: reads arguments, calls use cases and prints. Decides nothing.
 
+pub mod audit;
 pub mod billing;
 mod bootstrap;
 mod failure;
@@ -52,6 +53,9 @@ pub enum Command {
     /// learn of a change at once on PostgreSQL, and within a minute where they share an SQLite file.
     #[command(subcommand)]
     Billing(billing::Command),
+    /// Verify or print the audit trail.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Print the OpenAPI document.
     Openapi,
 }
@@ -72,6 +76,9 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<Ending, Failure> {
         Command::Bootstrap(arguments) => bootstrap::run(&config()?, arguments, out).await?,
         Command::Billing(command) => {
             return billing::run(&open(config()?).await?, command, out).await;
+        }
+        Command::Audit(command) => {
+            return audit::run(&open(config()?).await?, command, out).await;
         }
     }
     out.flush()?;

@@ -54,12 +54,12 @@ pub enum Command {
     Check(ledger::Check),
 }
 
-/// Whose money.
+/// Whose money, or trail.
 #[derive(Debug, Args)]
-struct Whose {
+pub struct Whose {
     /// The organization's name or id.
     #[arg(long, value_name = "NAME-OR-ID")]
-    organization: String,
+    pub organization: String,
 }
 
 /// Whether the answer is for programs.
@@ -98,7 +98,7 @@ pub async fn run(
 }
 
 impl Whose {
-    async fn find(&self, app: &App) -> Result<Organization, Failure> {
+    pub(super) async fn find(&self, app: &App) -> Result<Organization, Failure> {
         let c = app.db.read();
         let found = match self.organization.parse::<OrganizationId>() {
             Ok(id) => match store::organizations::get(c, id).await {
