@@ -15,7 +15,7 @@ use tokio::task::LocalSet;
 
 use crate::{
     http::{self, Connection},
-    postgres::Postgres,
+    postgres::{Pgbench, Postgres},
     server::Installation,
     statements,
     table::{Table, millis},
@@ -108,7 +108,7 @@ impl Bench<'_> {
             connection.call(&create(&self.keys[0], "second")).await?.is(201)?;
             Ok(())
         };
-        let done = statements::of(self.postgres, one).await?;
+        let done = statements::of_create(self.postgres, one).await?;
         statements::must_agree(Path::new("create.sql"), CREATE, &done.request)?;
         statements::must_agree(Path::new("boot.sql"), BOOT, &done.background)?;
         self.end_sandboxes().await
@@ -193,10 +193,15 @@ impl Bench<'_> {
 
     /// Kills the server's sandboxes as a client would, and takes pgbench's out of every index.
     async fn end_sandboxes(&self) -> Result<()> {
-        let end = "update sandboxes set phase = 'destroyed', ended_at = created_at,
-                     removed_at = created_at, reconcile_at = null
-                   where host = 'pgbench' and phase <> 'destroyed'";
-        self.postgres.execute(end).await?;
+        for end in [
+            "update meters m set closed_at = settled_until from sandboxes s
+             where s.id = m.sandbox_id and s.host = 'pgbench' and m.closed_at is null",
+            "update sandboxes set phase = 'destroyed', ended_at = created_at,
+               removed_at = created_at, reconcile_at = null
+             where host = 'pgbench' and phase <> 'destroyed'",
+        ] {
+            self.postgres.execute(end).await?;
+        }
         let tasks = LocalSet::new();
         let handles: Vec<_> = self
             .keys
@@ -227,16 +232,7 @@ impl Bench<'_> {
         pgbench.arg(format!("--define=round={}", self.n_rounds * 10 + scripts.len()));
         pgbench.arg(format!("--define=tenant={tenant}")).arg("--define=n=0");
         pgbench.arg("--file").arg(&file).arg("postgres");
-        let done = pgbench.output().await?;
-        let told = String::from_utf8_lossy(&done.stdout).into_owned();
-        let complaint = String::from_utf8_lossy(&done.stderr).into_owned();
-        ensure!(done.status.success(), "pgbench: {told}{complaint}");
-        let number = |after: &str| {
-            let line = told.lines().find_map(|line| line.strip_prefix(after));
-            line.and_then(|rest| rest.split(' ').next()?.parse::<f64>().ok())
-                .with_context(|| format!("pgbench says no {after}: {told}{complaint}"))
-        };
-        Ok(Pgbench { rate: number("tps = ")?, mean: number("latency average = ")? })
+        Pgbench::run(pgbench).await
     }
 }
 
@@ -245,11 +241,6 @@ struct Created {
     ready: f64,
     mean: f64,
     quantiles: [f64; 2],
-}
-
-struct Pgbench {
-    rate: f64,
-    mean: f64,
 }
 
 fn create(key: &str, idempotency_key: &str) -> Vec<u8> {

@@ -1,12 +1,14 @@
 //! `make bench`: what requests cost, as ratios to a stated baseline, measured in turns in one run.
 //! Client, server and database share this host's cores, so absolutes say little and ratios more.
 //!
-//!   bench PROGRAMS POSTGRES-PROGRAMS    measures; `tests/bench/run` builds and names both
-//!   bench bare FILE                     serves a file as JSON; the baseline of `GET`
+//!   bench PROGRAMS POSTGRES-PROGRAMS [WHAT..]   measures; `tests/bench/run` builds and names both. WHAT:
+//!                                               get, create, billing, output; all without one
+//!   bench bare FILE                             serves a file as JSON; the baseline of `GET`
 
 #![expect(clippy::print_stdout, reason = "a table is what this makes")]
 
 mod bare;
+mod billing;
 mod create;
 mod first_output;
 mod get;
@@ -26,27 +28,40 @@ use anyhow::{Result, bail};
 
 use crate::{postgres::Postgres, table::Table};
 
+/// What there is to measure.
+const ALL: [&str; 4] = ["get", "create", "billing", "output"];
+
 fn main() -> Result<()> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["bare", file] => bare::serve(Path::new(file)),
-        [programs, postgres] => {
+        [programs, postgres, ref what @ ..] if what.iter().all(|what| ALL.contains(what)) => {
             // One thread is enough for the client, and leaves the most to who is measured.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(measure(Path::new(programs), Path::new(postgres)))
+            let what = if what.is_empty() { &ALL } else { what };
+            runtime.block_on(measure(Path::new(programs), Path::new(postgres), what))
         }
-        _ => bail!("usage: bench PROGRAMS POSTGRES-PROGRAMS"),
+        _ => bail!("usage: bench PROGRAMS POSTGRES-PROGRAMS [{}]", ALL.join("|")),
     }
 }
 
-async fn measure(programs: &Path, postgres_programs: &Path) -> Result<()> {
+async fn measure(programs: &Path, postgres_programs: &Path, what: &[&str]) -> Result<()> {
     let folder = Folder::make()?;
     println!("{}", run::host());
     let postgres = Postgres::start(postgres_programs, &folder.0.join("postgres")).await?;
     let mut table = Table::default();
-    get::measure(&mut table, programs, &postgres, &folder.0).await?;
-    create::measure(&mut table, programs, &postgres, &folder.0).await?;
-    first_output::measure(&mut table, programs, &folder.0).await?;
+    if what.contains(&"get") {
+        get::measure(&mut table, programs, &postgres, &folder.0).await?;
+    }
+    if what.contains(&"create") {
+        create::measure(&mut table, programs, &postgres, &folder.0).await?;
+    }
+    if what.contains(&"billing") {
+        billing::measure(&mut table, programs, &postgres, &folder.0).await?;
+    }
+    if what.contains(&"output") {
+        first_output::measure(&mut table, programs, &folder.0).await?;
+    }
     println!("{table}");
     println!("at the end: {}", run::load());
     Ok(())

@@ -84,7 +84,7 @@ impl Postgres {
     }
 
     pub fn url(&self) -> String {
-        url(self.port)
+        self.url_of("postgres")
     }
 
     pub fn pid(&self) -> u32 {
@@ -99,23 +99,30 @@ impl Postgres {
         command
     }
 
+    /// One more database, with our tables.
+    pub async fn database(&self, name: &str) -> Result<Db> {
+        self.execute(&format!("create database {name}")).await?;
+        let options = store::Options { max_connections: 4 };
+        let db = Db::connect(&self.url_of(name), options).await?;
+        db.migrate().await?;
+        Ok(db)
+    }
+
+    pub fn url_of(&self, database: &str) -> String {
+        url(self.port, database)
+    }
+
     pub async fn execute(&self, sql: &str) -> Result<()> {
-        self.db.write().execute_unprepared(sql).await.with_context(|| sql.to_owned())?;
-        Ok(())
+        execute(&self.db, sql).await
     }
 
     /// The one value that a query gives.
     pub async fn value<V: sea_orm::TryGetable>(&self, sql: &str) -> Result<V> {
-        let c = self.db.read();
-        let statement = Statement::from_string(c.get_database_backend(), sql);
-        let row = c.query_one_raw(statement).await?.with_context(|| sql.to_owned())?;
-        Ok(row.try_get_by_index(0)?)
+        value(&self.db, sql).await
     }
 
-    /// Puts the tables in the same order before each measurement.
     pub async fn tidy(&self) -> Result<()> {
-        self.execute("vacuum analyze").await?;
-        self.execute("checkpoint").await
+        tidy(&self.db).await
     }
 
     /// Logs every statement, or none.
@@ -131,15 +138,58 @@ impl Postgres {
     }
 }
 
-fn url(port: u16) -> String {
-    format!("postgres://bench@127.0.0.1:{port}/postgres")
+pub async fn execute(db: &Db, sql: &str) -> Result<()> {
+    db.write().execute_unprepared(sql).await.with_context(|| sql.to_owned())?;
+    Ok(())
+}
+
+/// The one value that a query gives.
+pub async fn value<V: sea_orm::TryGetable>(db: &Db, sql: &str) -> Result<V> {
+    let c = db.read();
+    let statement = Statement::from_string(c.get_database_backend(), sql);
+    let row = c.query_one_raw(statement).await?.with_context(|| sql.to_owned())?;
+    Ok(row.try_get_by_index(0)?)
+}
+
+/// Puts the tables in the same order before each measurement.
+pub async fn tidy(db: &Db) -> Result<()> {
+    execute(db, "vacuum analyze").await?;
+    execute(db, "checkpoint").await
+}
+
+/// What pgbench tells at its end.
+#[derive(Debug, Clone, Copy)]
+pub struct Pgbench {
+    /// Scripts a second, over all connections.
+    pub rate: f64,
+    /// How long one takes, in milliseconds.
+    pub mean: f64,
+}
+
+impl Pgbench {
+    pub async fn run(mut pgbench: Command) -> Result<Self> {
+        let done = pgbench.output().await?;
+        let told = String::from_utf8_lossy(&done.stdout).into_owned();
+        let complaint = String::from_utf8_lossy(&done.stderr).into_owned();
+        ensure!(done.status.success(), "pgbench: {told}{complaint}");
+        let number = |after: &str| {
+            let line = told.lines().find_map(|line| line.strip_prefix(after));
+            line.and_then(|rest| rest.split(' ').next()?.parse::<f64>().ok())
+                .with_context(|| format!("pgbench says no {after}: {told}{complaint}"))
+        };
+        Ok(Self { rate: number("tps = ")?, mean: number("latency average = ")? })
+    }
+}
+
+fn url(port: u16, database: &str) -> String {
+    format!("postgres://bench@127.0.0.1:{port}/{database}")
 }
 
 async fn connect(port: u16) -> Result<Db> {
     let deadline = tokio::time::Instant::now() + START;
     loop {
         let options = store::Options { max_connections: 1 };
-        match Db::connect(&url(port), options).await {
+        match Db::connect(&url(port, "postgres"), options).await {
             Ok(db) => return Ok(db),
             Err(error) if tokio::time::Instant::now() >= deadline => {
                 return Err(error).context("PostgreSQL does not come up");

@@ -7,8 +7,14 @@ use anyhow::{Result, ensure};
 
 use crate::postgres::{MARK, Postgres};
 
+/// What servers do at times of their own, whoever asks what of them: settling accounts that are due, and
+/// reading the price lists anew.
+const OWN: [&str; 2] = ["for no key update of a skip locked", "from pricing_versions"];
+
 /// How long the server is watched while nobody asks anything of it.
 const IDLE: Duration = Duration::from_secs(6);
+/// How long it takes at most until all sessions know that they are to log.
+const TOLD: Duration = Duration::from_millis(300);
 /// How long it may take to do in the background what a create leaves to be done.
 const SETTLED: Duration = Duration::from_millis(1500);
 
@@ -24,8 +30,11 @@ pub struct Done {
     pub background: Vec<String>,
 }
 
-/// Watches a server do one thing.
-pub async fn of<F: Future<Output = Result<()>>>(postgres: &Postgres, one: F) -> Result<Done> {
+/// Watches a server do one thing; says what it did besides what it does all the time.
+async fn units_of<F: Future<Output = Result<()>>>(
+    postgres: &Postgres,
+    one: F,
+) -> Result<Vec<Unit>> {
     postgres.log_statements(true).await?;
     tokio::time::sleep(IDLE).await;
     let n_idle = postgres.log()?.len();
@@ -36,12 +45,43 @@ pub async fn of<F: Future<Output = Result<()>>>(postgres: &Postgres, one: F) -> 
 
     // What it does all the time is not done for the create.
     let idle: BTreeSet<Unit> = units(&log[..n_idle]).into_iter().collect();
-    let new: Vec<Unit> =
-        units(&log[n_idle..]).into_iter().filter(|unit| !idle.contains(unit)).collect();
+    let own = |unit: &Unit| OWN.iter().any(|words| unit.iter().any(|text| text.contains(words)));
+    let done = units(&log[n_idle..]).into_iter();
+    Ok(done.filter(|unit| !idle.contains(unit) && !own(unit)).collect())
+}
+
+/// What a server does for a create.
+pub async fn of_create<F: Future<Output = Result<()>>>(
+    postgres: &Postgres,
+    one: F,
+) -> Result<Done> {
+    let new = units_of(postgres, one).await?;
     let insert = |unit: &Unit| unit.iter().any(|text| text.starts_with("insert into sandboxes"));
     let end = new.iter().position(insert).map_or(0, |at| at + 1);
     let (request, background) = new.split_at(end);
     Ok(Done { request: request.concat(), background: background.concat() })
+}
+
+/// What a server does to answer one request that changes nothing.
+pub async fn of_read<F: Future<Output = Result<()>>>(
+    postgres: &Postgres,
+    one: F,
+) -> Result<Vec<String>> {
+    Ok(units_of(postgres, one).await?.concat())
+}
+
+/// What is done while nobody else does anything.
+pub async fn during<F: Future<Output = Result<()>>>(
+    postgres: &Postgres,
+    one: F,
+) -> Result<Vec<String>> {
+    postgres.log_statements(true).await?;
+    tokio::time::sleep(TOLD).await;
+    let n_before = postgres.log()?.len();
+    one.await?;
+    let log = postgres.log()?;
+    postgres.log_statements(false).await?;
+    Ok(units(&log[n_before..]).concat())
 }
 
 /// Compares what the server did with what a script does.
@@ -101,6 +141,8 @@ fn scripted(script: &str) -> Vec<String> {
             setting_up = true;
         } else if line.starts_with("\\endif") {
             setting_up = false;
+        } else if line == "\\gset" && !setting_up {
+            text.push(';');
         } else if !(setting_up || line.starts_with('\\') || line.starts_with("--")) {
             text.push_str(line);
             text.push(' ');
@@ -159,10 +201,11 @@ mod tests {
                    @@8 other@@LOG:  statement: select 1\n\
                    @@7 crownest@@DETAIL:  parameters\n\
                    @@7 crownest@@LOG:  execute sqlx_s_4: insert into t values ($1, $2, 3)\n\
+                   @@7 crownest@@LOG:  execute sqlx_s_5: select 1\n\
                    @@7 crownest@@LOG:  statement: COMMIT\n";
         let script = "\\if :n = 0\nselect 9 \\gset\n\\endif\n\\set n :n + 1\n-- why\n\
                       select a, b from t where id = bench_id(:c, :n) and phase in ('x', 'y');\n\
-                      begin;\ninsert into t\n values (:a, 'b', 3);\ncommit;\n";
+                      begin;\ninsert into t\n values (:a, 'b', 3);\nselect 2\n\\gset\n\\set n :n + 1\ncommit;\n";
         assert_eq!(units(log).concat(), scripted(script));
         assert_eq!(scripted(script)[2], "insert into t values (?, ?, ?)");
         assert_eq!(units(log).len(), 2, "a statement and a transaction");

@@ -97,5 +97,9 @@ impl fmt::Display for Table {
 }
 
 fn digits(unit: &str) -> usize {
-    if unit == "ms" { 2 } else { 0 }
+    match unit {
+        "ms" => 2,
+        "us" => 1,
+        _ => 0,
+    }
 }
