@@ -1,5 +1,6 @@
 //! What commands print: pages, the live stream byte for byte, and links to the whole.
 
+use domain::limits::Plan;
 use tests::{Database, Team, World, events::Event, json, stories, team::text};
 
 stories![
@@ -17,6 +18,7 @@ stories![
     a_link_opens_the_whole_log_for_a_while,
     a_link_opens_nothing_else,
     logs_are_kept_for_a_time,
+    each_plan_keeps_logs_for_its_own_time,
 ];
 
 const THIRTY: &str = "echo 1; echo 2; echo 3; echo 4; echo 5; echo 6; echo 7; echo 8; echo 9; \
@@ -343,5 +345,30 @@ async fn logs_are_kept_for_a_time(database: Database) {
     assert_eq!(acme.command(id).await, run);
     let resumed = acme.get(&format!("/v1/commands/{id}/logs?afterSeq=1")).await;
     resumed.refused(409, "stream_gap");
+    world.close().await;
+}
+
+/// Without a setting the plan says for how long: 7 days on the free one, 30 on builder.
+async fn each_plan_keeps_logs_for_its_own_time(database: Database) {
+    let world = World::on(database).await;
+    let small = world.team_on("small", Plan::Free).await;
+    let large = world.team_on("large", Plan::Builder).await;
+    let mut ids = Vec::new();
+    for team in [&small, &large] {
+        let sandbox = team.starts(json!({})).await;
+        ids.push(text(&team.runs(&sandbox, "echo a").await["id"]).to_owned());
+    }
+    let printed = async || {
+        world.keeps_house().await;
+        [small.printed(&ids[0]).await, large.printed(&ids[1]).await]
+    };
+    world.advance("6d23h").await;
+    assert_eq!(printed().await, ["a\n", "a\n"]);
+    world.advance("1h1s").await;
+    assert_eq!(printed().await, ["", "a\n"]);
+    world.advance("22d23h").await;
+    assert_eq!(printed().await, ["", "a\n"]);
+    world.advance("1h").await;
+    assert_eq!(printed().await, ["", ""]);
     world.close().await;
 }
