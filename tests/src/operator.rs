@@ -45,6 +45,7 @@ pub async fn says(world: &World, line: &str) -> Said {
     match (ended, String::from_utf8(out).unwrap()) {
         (Ok(Ending::Done), text) => said(0, text),
         (Ok(Ending::Wrong), text) => said(1, text),
+        (Ok(Ending::Program(code)), text) => said(code, text),
         (Err(failure @ Failure::Argument(_)), _) => said(2, failure.to_string()),
         (Err(failure), _) => said(3, failure.to_string()),
     }

@@ -21,7 +21,7 @@ use store::{
 use tokio::time::Instant;
 
 use crate::{
-    client::{Address, Key},
+    client::{self, Address, Key},
     host::{Host, WorldClock},
     invariants,
     logs::Logs,
@@ -139,7 +139,7 @@ impl World {
         };
         let address = Address::default();
         let server = Server::start(start.clone(), &address).await;
-        let http = Client::builder().no_proxy().build().unwrap();
+        let http = client::http();
         Self {
             driver,
             common: Arc::new(Common { db: database.db.clone(), clock, http, address }),

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use store::{PageRequest, audit::AuditFilter};
 
-use super::{Ending, Failure, billing::Whose, values};
+use super::{Ending, Failure, billing::Whose, help, values};
 use crate::app::{App, audit};
 
 /// Organizations looked at together.
@@ -16,8 +16,21 @@ const PAGE: u32 = 200;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Compute every chain anew and name the first entry of each that is not as it was written.
+    #[command(after_help = help::with(
+        &[
+            "crownest audit verify",
+            "crownest audit verify --organization acme",
+        ],
+        help::CHECK,
+    ))]
     Verify(Verify),
     /// Print an organization's trail as JSON lines, oldest first.
+    #[command(after_help = help::with(
+        &[
+            "crownest audit export --action sandbox.kill --from 2031-01-01 --organization acme",
+        ],
+        help::OPERATOR,
+    ))]
     Export(Export),
 }
 

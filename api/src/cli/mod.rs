@@ -1,9 +1,21 @@
-//! The command line: reads arguments, calls use cases and prints. Decides nothing.
+//! The command line: reads arguments, calls use cases, or an API as any client does, and prints.
+//! Decides nothing. One module for each noun; those for operators work on the database, those for users
+//! only through `client`.
 
 pub mod audit;
 pub mod billing;
 mod bootstrap;
+pub mod client;
+pub mod command;
+mod completions;
 mod failure;
+pub mod files;
+mod help;
+mod interrupts;
+pub mod output;
+pub mod run;
+pub mod sandbox;
+pub mod usage;
 mod values;
 
 use std::{
@@ -17,7 +29,7 @@ use clap::{Parser, Subcommand};
 use drivers::simulated::Simulated;
 use store::Db;
 
-pub use self::failure::{Ending, Failure};
+pub use self::failure::{Ending, Failure, Form};
 use crate::{
     app::App,
     clock::{Clock, SystemClock},
@@ -25,11 +37,19 @@ use crate::{
     http, serve,
 };
 
-/// An open backend for the CrowNest sandbox platform.
+/// An open backend for the CrowNest sandbox platform: the server, its operators' commands, and those of
+/// its users.
 #[derive(Debug, Parser)]
-#[command(name = "crownest", version, after_help = EXIT_CODES)]
+#[command(name = "crownest", version, after_help = help::with(
+    &[
+        "crownest serve",
+        "crownest bootstrap --organization acme",
+        "crownest run --template python -- python3 -c 'print(6*7)'",
+    ],
+    help::GROUP,
+))]
 pub struct Cli {
-    /// A TOML file with settings; `CROWNEST_*` variables go before it.
+    /// A TOML file with the server's settings; `CROWNEST_*` variables go before it.
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// What to do.
@@ -37,27 +57,100 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Ends with 0 when done, 1 when a check found something wrong, 2 when an \
-argument makes no sense or was refused, 3 when it could not be done.";
-
 /// A command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve the API and run the sandboxes of this host.
+    /// Run a program in a sandbox as if it ran here, with its output as it comes.
+    ///
+    /// Makes a sandbox, runs the program in it, prints what it prints, ends the sandbox, and exits with
+    /// the program's code. The sandbox also ends when this is interrupted, fails, or nobody reads the
+    /// output any more. Standard input is not passed on, and output is text: bytes that are no UTF-8
+    /// are replaced, so get binary files with `crownest files get`. With --json, each line on standard
+    /// output is an event: of type `sandbox`, `log` or, in the end, `terminal`.
+    #[command(after_help = help::with(
+        &[
+            "crownest run --template python -- python3 -c 'print(6*7)'",
+            "crownest run --put main.py --timeout 90s -- python3 main.py --fast",
+            "crownest run --sandbox sbx_019a --env TOKEN -- sh -c 'make test 2>&1 | tail'",
+        ],
+        help::RUN,
+    ))]
+    Run(Box<run::Arguments>),
+    /// Make, list, show and end sandboxes.
+    #[command(subcommand, after_help = help::with(&["crownest sandbox list"], help::GROUP))]
+    Sandbox(sandbox::Command),
+    /// Look at commands in sandboxes, and cancel them; `run` starts them.
+    #[command(subcommand, after_help = help::with(&["crownest command logs cmd_019a"], help::GROUP))]
+    Command(command::Command),
+    /// Move files into and out of sandboxes.
+    #[command(subcommand, after_help = help::with(
+        &["crownest files put sbx_019a data.csv", "crownest files ls sbx_019a"],
+        help::GROUP,
+    ))]
+    Files(files::Command),
+    /// Show what the key's organization used this month, and what is left.
+    #[command(after_help = help::with(&["crownest usage", "crownest usage --json"], help::CLIENT))]
+    Usage(usage::Arguments),
+    /// Serve the API and run the sandboxes of this host, until SIGTERM or SIGINT.
+    #[command(after_help = help::with(
+        &["crownest serve", "crownest --config /etc/crownest.toml serve"],
+        help::OPERATOR,
+    ))]
     Serve,
     /// Make an organization with its default project and a key; print the key, which is shown once.
+    #[command(after_help = help::with(
+        &[
+            "crownest bootstrap --organization acme",
+            "crownest bootstrap --organization acme --scopes sandbox:read,command:read --json",
+        ],
+        help::OPERATOR,
+    ))]
     Bootstrap(bootstrap::Arguments),
     /// Look after money: credit, plans, prices, statements and the ledger.
     ///
     /// Works on the database itself, so it needs the server's settings, and no server. Servers that run
     /// learn of a change at once on PostgreSQL, and within a minute where they share an SQLite file.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = help::with(
+        &["crownest billing balance --organization acme"],
+        help::GROUP,
+    ))]
     Billing(billing::Command),
     /// Verify or print the audit trail.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = help::with(&["crownest audit verify"], help::GROUP))]
     Audit(audit::Command),
     /// Print the OpenAPI document.
+    #[command(after_help = help::with(&["crownest openapi > openapi.yaml"], help::PLAIN))]
     Openapi,
+    /// Print a script that completes this program's words in a shell.
+    #[command(after_help = help::with(
+        &[
+            "crownest completions bash > ~/.local/share/bash-completion/completions/crownest",
+            "crownest completions zsh > ~/.zfunc/_crownest",
+            "crownest completions fish > ~/.config/fish/completions/crownest.fish",
+        ],
+        help::PLAIN,
+    ))]
+    Completions(completions::Arguments),
+}
+
+impl Command {
+    /// For whom complaints are: for programs where `--json` asks for it and an API is asked.
+    #[must_use]
+    pub const fn form(&self) -> Form {
+        match self {
+            Self::Run(arguments) => arguments.form(),
+            Self::Sandbox(command) => command.form(),
+            Self::Command(command) => command.form(),
+            Self::Files(command) => command.form(),
+            Self::Usage(arguments) => arguments.form(),
+            Self::Serve
+            | Self::Bootstrap(_)
+            | Self::Billing(_)
+            | Self::Audit(_)
+            | Self::Openapi
+            | Self::Completions(_) => Form::People,
+        }
+    }
 }
 
 /// Does what was asked; answers go to `out`.
@@ -66,23 +159,34 @@ pub enum Command {
 /// As [`Failure`] says.
 pub async fn run(cli: Cli, out: &mut impl Write) -> Result<Ending, Failure> {
     let config = || Config::load(cli.config).map_err(anyhow::Error::from);
-    match cli.command {
-        Command::Openapi => out.write_all(http::openapi::yaml().as_bytes())?,
+    let ending = match cli.command {
+        Command::Run(arguments) => return run::run(*arguments).await,
+        Command::Sandbox(command) => sandbox::run(command, out).await?,
+        Command::Command(command) => command::run(command, out).await?,
+        Command::Files(command) => files::run(command, out).await?,
+        Command::Usage(arguments) => done(usage::run(&arguments, out).await)?,
+        Command::Completions(arguments) => done(completions::run(&arguments, out))?,
+        Command::Openapi => done(print_document(out))?,
         Command::Serve => {
             let config = config()?;
             start_logging(&config)?;
             serve::serve(config).await?;
+            Ending::Done
         }
-        Command::Bootstrap(arguments) => bootstrap::run(&config()?, arguments, out).await?,
-        Command::Billing(command) => {
-            return billing::run(&open(config()?).await?, command, out).await;
-        }
-        Command::Audit(command) => {
-            return audit::run(&open(config()?).await?, command, out).await;
-        }
-    }
+        Command::Bootstrap(arguments) => done(bootstrap::run(&config()?, arguments, out).await)?,
+        Command::Billing(command) => billing::run(&open(config()?).await?, command, out).await?,
+        Command::Audit(command) => audit::run(&open(config()?).await?, command, out).await?,
+    };
     out.flush()?;
-    Ok(Ending::Done)
+    Ok(ending)
+}
+
+fn done(result: Result<(), Failure>) -> Result<Ending, Failure> {
+    result.map(|()| Ending::Done)
+}
+
+fn print_document(out: &mut impl Write) -> Result<(), Failure> {
+    Ok(out.write_all(http::openapi::yaml().as_bytes())?)
 }
 
 fn start_logging(config: &Config) -> Result<(), Failure> {

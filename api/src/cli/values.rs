@@ -55,3 +55,85 @@ pub(super) fn period(text: &str) -> Result<Period, String> {
 pub(super) fn word<T: FromStr>(text: &str, all: &[&str]) -> Result<T, String> {
     text.parse().map_err(|_| format!("expected one of {}", all.join(", ")))
 }
+
+/// A length of time in milliseconds: `90s`, `10m`, `1h`, `1500ms`.
+pub(super) fn milliseconds(text: &str) -> Result<u64, String> {
+    let wanted = || "expected a length of time such as 90s, 10m, 1h or 1500ms".to_owned();
+    let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wanted)?;
+    let (number, unit) = text.split_at(at);
+    let unit = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(wanted()),
+    };
+    let number: u64 = number.parse().map_err(|_| wanted())?;
+    number.checked_mul(unit).filter(|ms| *ms > 0).ok_or_else(wanted)
+}
+
+/// A name and a value: `NAME=VALUE`.
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some(_) | None => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+/// An id that goes into a path: of its own letters only, so that it cannot become another path.
+fn id(text: &str, prefix: &str) -> Result<String, String> {
+    let rest = text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_'));
+    let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    match rest {
+        Some(rest)
+            if rest.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && rest.chars().all(letters) =>
+        {
+            Ok(text.to_owned())
+        }
+        Some(_) | None => Err(format!("expected an id such as {prefix}_019a...")),
+    }
+}
+
+/// A sandbox's id.
+pub(super) fn sandbox_id(text: &str) -> Result<String, String> {
+    id(text, "sbx")
+}
+
+/// A command's id.
+pub(super) fn command_id(text: &str) -> Result<String, String> {
+    id(text, "cmd")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_of_time_has_a_unit() {
+        for (text, wanted) in
+            [("1500ms", 1500), ("90s", 90_000), ("10m", 600_000), ("2h", 7_200_000)]
+        {
+            assert_eq!(milliseconds(text), Ok(wanted), "{text}");
+        }
+        for text in ["", "10", "s", "0s", "1.5h", "-1s", "1 s", "99999999999999999999s", "1w"] {
+            assert!(milliseconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_id_cannot_become_another_path() {
+        assert!(sandbox_id("sbx_019a").is_ok());
+        for text in ["", "sbx", "sbx_", "sbx_../x", "sbx_a/b", "sbx_a?b", "cmd_1", "sbx_-", "sbx_é"]
+        {
+            assert!(sandbox_id(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pair_is_cut_at_its_first_sign() {
+        assert_eq!(pair("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert!(pair("=b").is_err() && pair("a").is_err());
+    }
+}

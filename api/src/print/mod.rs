@@ -4,4 +4,5 @@
 pub mod statement;
 mod table;
 
+pub(crate) use table::clean;
 pub use table::{Side, Table};

@@ -34,7 +34,7 @@ impl Table {
 }
 
 /// Names are their owners' to choose; a terminal must not obey them.
-pub(super) fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

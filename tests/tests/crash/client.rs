@@ -57,7 +57,7 @@ impl Answer {
 
 impl Client {
     pub fn new(door: watch::Receiver<Door>, secret: &str) -> Self {
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = tests::client::http();
         Self { http, door, secret: secret.into(), n_retries: Arc::default() }
     }
 

@@ -12,45 +12,113 @@ use std::{io::Write, sync::Arc};
 
 use clap::{Args, Subcommand};
 use domain::{id::OrganizationId, organization::Organization};
-use serde::Serialize;
 
-use super::{Ending, Failure};
+use super::{Ending, Failure, help, output::line as json};
 use crate::app::App;
 
 /// What to do about money.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show what an organization has, owes, and when it must stop.
+    #[command(after_help = help::with(
+        &[
+            "crownest billing balance --organization acme",
+        ],
+        help::OPERATOR,
+    ))]
     Balance(balance::Arguments),
     /// Book what was measured up to now, instead of within the next minute.
+    #[command(after_help = help::with(
+        &[
+            "crownest billing settle --organization acme",
+        ],
+        help::OPERATOR,
+    ))]
     Settle(ledger::Settle),
     /// Grant credit.
     ///
     /// The same key again grants nothing, so a script may be repeated.
+    #[command(after_help = help::with(
+        &[
+            "crownest billing grant purchased 100 --key po-17 --reason 'order 17' --organization acme",
+        ],
+        help::OPERATOR,
+    ))]
     Grant(change::Grant),
     /// Set the plan, at once or at an instant to come; what was used before keeps its terms.
+    #[command(after_help = help::with(
+        &[
+            "crownest billing plan scale --at 2031-02-01 --reason contract --organization acme",
+        ],
+        help::OPERATOR,
+    ))]
     Plan(change::SetPlan),
     /// Set how much may be invoiced in a month beyond credit.
+    #[command(after_help = help::with(
+        &[
+            "crownest billing cap 500 --reason 'asked for it' --organization acme",
+            "crownest billing cap none --reason 'trusted' --organization acme",
+        ],
+        help::OPERATOR,
+    ))]
     Cap(change::SetCap),
     /// Set a limit whatever the plan says, or leave it to the plan again.
+    #[command(after_help = help::with(
+        &[
+            "crownest billing limit max_concurrent_sandboxes 50 --reason launch --organization acme",
+        ],
+        help::OPERATOR,
+    ))]
     Limit(change::SetLimit),
     /// List the pricing versions, or publish one.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = help::with(&["crownest billing pricing list"], help::GROUP))]
     Pricing(pricing::Command),
     /// Show the statement of a month: as it was closed, or what it would say now.
+    #[command(after_help = help::with(
+        &[
+            "crownest billing statement --period 2031-01 --organization acme",
+            "crownest billing statement --period 2031-01 --format html --organization acme > january.html",
+        ],
+        help::OPERATOR,
+    ))]
     Statement(statement::Arguments),
     /// Print the ledger as a journal that hledger reads; without --organization, everybody's.
+    #[command(after_help = help::with(
+        &[
+            "crownest billing journal | hledger -f - bal",
+        ],
+        help::OPERATOR,
+    ))]
     Journal(ledger::Journal),
     /// Print windows of usage, a line of JSON each.
+    #[command(after_help = help::with(
+        &[
+            "crownest billing windows --from 2031-01-01 --organization acme",
+        ],
+        help::OPERATOR,
+    ))]
     Windows(usage::Windows),
     /// Correct a window of usage that was measured wrong.
     ///
     /// Nothing is overwritten: a transaction that points back books the difference, and the statement
     /// of the first open month shows it.
+    #[command(after_help = help::with(
+        &[
+            "crownest billing correct --sandbox sbx_0193a1b2c3d47e5f8a9b0c1d2e3f4a5b --start 2031-01-01T12:00:00Z --quantity 0 --reason 'host clock' --organization acme",
+        ],
+        help::OPERATOR,
+    ))]
     Correct(usage::Correct),
     /// Compute every balance and total anew, and say what differs.
     ///
     /// Ends with 1 when something does.
+    #[command(after_help = help::with(
+        &[
+            "crownest billing check",
+            "crownest billing check --json",
+        ],
+        help::CHECK,
+    ))]
     Check(ledger::Check),
 }
 
@@ -111,9 +179,4 @@ impl Whose {
             Failure::Argument(format!("organization: there is none called {}", self.organization))
         })
     }
-}
-
-fn json(value: &impl Serialize, out: &mut impl Write) -> Result<(), Failure> {
-    serde_json::to_writer(&mut *out, value).map_err(std::io::Error::from)?;
-    Ok(writeln!(out)?)
 }

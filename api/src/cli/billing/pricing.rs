@@ -21,6 +21,7 @@ use crate::{
         billing::{manage, prices},
         error::Error,
     },
+    cli::help,
     print::{Side, Table},
 };
 
@@ -28,16 +29,28 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List every version, the one that became valid first in front.
+    #[command(after_help = help::with(&["crownest billing pricing list --json"], help::OPERATOR))]
     List(Format),
     /// Publish a version, which can never be changed.
     ///
     /// It must begin to be valid at least a minute from now, so that every server knows it by then.
     /// Sandboxes that were created before keep their prices.
-    #[command(after_help = EXAMPLE)]
+    #[command(after_help = publish_help())]
     Publish {
         /// TOML or JSON; `-` reads standard input.
         file: PathBuf,
     },
+}
+
+fn publish_help() -> String {
+    let codes = help::with(
+        &[
+            "crownest billing pricing publish prices.toml",
+            "crownest billing pricing publish - < prices.json",
+        ],
+        help::OPERATOR,
+    );
+    format!("{codes}\n\n{EXAMPLE}")
 }
 
 const EXAMPLE: &str = r#"A file, with what may be left out behind the comment signs:

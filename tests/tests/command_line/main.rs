@@ -1,24 +1,21 @@
-//! The program itself: what it says about its commands, and how it ends. What the commands do is told
-//! by the stories.
+//! The program itself: what it says about its commands, how it ends, and what its users' commands do
+//! against a server. What the operators' commands do is told by the stories.
 
-use std::{
-    path::PathBuf,
-    process::{Command, Output},
-};
+#![expect(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
-use api::cli::Cli;
-use clap::CommandFactory;
+mod broken;
+mod help;
+mod nouns;
+mod person;
+mod real;
+mod run;
+#[expect(dead_code, reason = "nothing here kills a server")]
+#[path = "../crash/server.rs"]
+mod server;
 
-/// The folder of the program, built like this test.
-fn programs() -> PathBuf {
-    std::env::var_os("TEST_PROGRAMS").map_or_else(
-        || {
-            let test = std::env::current_exe().expect("a test has a path");
-            test.ancestors().nth(2).expect("it lies in target/debug/deps").to_owned()
-        },
-        PathBuf::from,
-    )
-}
+use std::process::{Command, Output};
+
+use crate::person::programs;
 
 fn crownest(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
     let mut command = Command::new(programs().join("crownest"));
@@ -29,24 +26,6 @@ fn crownest(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
     }
     command.args(arguments).envs(settings.iter().copied());
     command.output().expect("scripts/build makes crownest")
-}
-
-#[test]
-fn every_command_and_argument_says_what_it_is_for() {
-    fn check(command: &clap::Command, path: &str, silent: &mut Vec<String>) {
-        let path = format!("{path}{} ", command.get_name());
-        if command.get_about().is_none() {
-            silent.push(path.clone());
-        }
-        for argument in command.get_arguments().filter(|argument| argument.get_help().is_none()) {
-            silent.push(format!("{path}{}", argument.get_id()));
-        }
-        command.get_subcommands().for_each(|below| check(below, &path, silent));
-    }
-    let (cli, mut silent) = (Cli::command(), Vec::new());
-    cli.clone().debug_assert();
-    check(&cli, "", &mut silent);
-    assert!(silent.is_empty(), "{silent:?}");
 }
 
 #[test]
