@@ -1,6 +1,8 @@
 //! The transactional outbox: events are appended in the transaction that makes them true, read in the
 //! order of their commits, and marked once the broker has confirmed them.
 
+mod feed;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
@@ -15,6 +17,7 @@ use crate::{
     error::{Error, Result},
     time,
 };
+pub use feed::{EventFilter, Fed};
 
 /// Rows in one statement; ten parameters each, below SQLite's limit of 32,766.
 const CHUNK: usize = 2_000;
@@ -128,7 +131,7 @@ impl Outbox {
             let rows = part
                 .iter()
                 .map(|(subject, (org, n))| [(**subject).into(), org.uuid().into(), (*n).into()]);
-            let numbered: Vec<Numbered> = Sql::new(
+            let sql = Sql::new(
                 "insert into outbox_subjects (subject, org_id, last_sequence) values ",
                 [],
             )
@@ -137,9 +140,8 @@ impl Outbox {
                 " on conflict (subject) do update
                           set last_sequence = outbox_subjects.last_sequence + excluded.last_sequence
                           returning subject, last_sequence",
-            )
-            .all(tx)
-            .await?;
+            );
+            let numbered: Vec<Numbered> = feed::noting_floor(sql, tx).all(tx).await?;
             for row in numbered {
                 let n = subjects.get(row.subject.as_str()).map_or(0, |(_, n)| *n);
                 last.insert(row.subject, row.last_sequence - n);
@@ -265,22 +267,6 @@ impl Outbox {
             sql.list(part.iter().copied()).execute(c).await?;
         }
         Ok(n)
-    }
-
-    /// Events after a position, published or not, in the order of positions. One that is committed
-    /// late can come after others of another subject that are behind it: whoever follows looks back.
-    ///
-    /// # Errors
-    /// As any statement.
-    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach))]
-    pub async fn feed(
-        &self,
-        c: &impl ConnectionTrait,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<EventRow>> {
-        let sql = self.reach.by_org(select().text("e.position > ").bind(after), "e.org_id");
-        sql.text(" order by e.position limit ").bind(i64::from(limit)).all(c).await
     }
 
     /// An event.

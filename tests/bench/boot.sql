@@ -42,7 +42,8 @@ insert into outbox_subjects (subject, org_id, last_sequence)
 values (bench_word('sbx_', :round, :client_id, :n), :org, 1)
 on conflict (subject) do update
   set last_sequence = outbox_subjects.last_sequence + excluded.last_sequence
-  returning subject, last_sequence;
+  returning subject, last_sequence, pg_advisory_xact_lock_shared(8025977485927645184 +
+    (select case when is_called then last_value else 0 end from outbox_events_position_seq));
 insert into outbox_events (id, org_id, partition, subject, sequence, type, data,
   trace_parent, occurred_at, created_at)
 values (bench_id(5, :round, :client_id, :n), :org, :n, bench_word('sbx_', :round, :client_id, :n),

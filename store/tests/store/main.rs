@@ -13,6 +13,7 @@ mod fixtures;
 mod idempotency;
 mod listening;
 mod logs;
+mod outbox;
 mod sandboxes;
 mod schema;
 mod scopes;

@@ -62,7 +62,9 @@ select 'sbx_' || replace(m.sandbox_id::text, '-', ''), m.org_id, 1
 from bench_books b join meters m on m.org_id = b.org and m.closed_at is null
 where b.side = 'pgbench' and b.batch = :batch order by m.sandbox_id
 on conflict (subject) do update
-set last_sequence = outbox_subjects.last_sequence + excluded.last_sequence;
+set last_sequence = outbox_subjects.last_sequence + excluded.last_sequence
+returning subject, last_sequence, pg_advisory_xact_lock_shared(8025977485927645184 +
+  (select case when is_called then last_value else 0 end from outbox_events_position_seq));
 
 insert into outbox_events (id, org_id, partition, subject, sequence, type, data, trace_parent,
   occurred_at, created_at)
