@@ -1,6 +1,7 @@
 //! The server: wire, use cases, background work and what ties them together. Rules are in `domain`,
 //! queries in `store`, isolation in `drivers`.
 
+mod amqp;
 pub mod app;
 pub mod auth;
 pub mod bus;

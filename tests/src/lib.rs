@@ -19,6 +19,7 @@ mod logs;
 pub mod mailbox;
 pub mod message;
 pub mod operator;
+pub mod program;
 pub mod run;
 pub mod server;
 pub mod tables;

@@ -174,6 +174,12 @@ impl World {
         &self.common.db
     }
 
+    /// Its address, for programs.
+    #[must_use]
+    pub fn database_url(&self) -> &str {
+        &self.start.database_url
+    }
+
     /// The number that a statement such as `select count(*) from sandboxes` gives.
     pub async fn number(&self, sql: &str) -> i64 {
         tables::number(self.db(), sql).await

@@ -8,6 +8,7 @@ mod bootstrap;
 pub mod client;
 pub mod command;
 mod completions;
+pub mod events;
 mod failure;
 pub mod files;
 mod help;
@@ -118,6 +119,9 @@ pub enum Command {
     /// Verify or print the audit trail.
     #[command(subcommand, after_help = help::with(&["crownest audit verify"], help::GROUP))]
     Audit(audit::Command),
+    /// Print what happens, for billing pipelines and whoever else listens.
+    #[command(subcommand, after_help = help::with(&["crownest events tail"], help::GROUP))]
+    Events(events::Command),
     /// Print the OpenAPI document.
     #[command(after_help = help::with(&["crownest openapi > openapi.yaml"], help::PLAIN))]
     Openapi,
@@ -147,6 +151,7 @@ impl Command {
             | Self::Bootstrap(_)
             | Self::Billing(_)
             | Self::Audit(_)
+            | Self::Events(_)
             | Self::Openapi
             | Self::Completions(_) => Form::People,
         }
@@ -176,6 +181,7 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<Ending, Failure> {
         Command::Bootstrap(arguments) => done(bootstrap::run(&config()?, arguments, out).await)?,
         Command::Billing(command) => billing::run(&open(config()?).await?, command, out).await?,
         Command::Audit(command) => audit::run(&open(config()?).await?, command, out).await?,
+        Command::Events(command) => events::run(config()?, command, out).await?,
     };
     out.flush()?;
     Ok(ending)

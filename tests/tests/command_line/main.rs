@@ -15,10 +15,10 @@ mod server;
 
 use std::process::{Command, Output};
 
-use crate::person::programs;
+use tests::program;
 
 fn crownest(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(programs().join("crownest"));
+    let mut command = Command::new(program::folder().join("crownest"));
     for (name, _) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"CROWNEST_") {
             command.env_remove(name);

@@ -2,7 +2,6 @@
 //! own and sees what anybody would see of it.
 
 use std::{
-    path::PathBuf,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -16,17 +15,6 @@ use tokio::{
 
 /// A program that does not end within this time never will.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The folder of the program, built like this test.
-pub fn programs() -> PathBuf {
-    std::env::var_os("TEST_PROGRAMS").map_or_else(
-        || {
-            let test = std::env::current_exe().expect("a test has a path");
-            test.ancestors().nth(2).expect("it lies in target/debug/deps").to_owned()
-        },
-        PathBuf::from,
-    )
-}
 
 /// Somebody at a shell.
 #[derive(Debug, Clone)]
@@ -64,7 +52,7 @@ impl Person {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(programs().join("crownest"));
+        let mut command = Command::new(tests::program::folder().join("crownest"));
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"CROWNEST_") {
                 command.env_remove(name);

@@ -16,7 +16,7 @@ fn on_a_server<F: Future<Output = ()>>(story: impl FnOnce(Person) -> F) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let folder = tempfile::tempdir().unwrap();
-        let installation = Installation::new(&programs(), folder.path(), Vec::new());
+        let installation = Installation::new(&tests::program::folder(), folder.path(), Vec::new());
         let made = installation.bootstrap("acme").await.unwrap();
         let mut server = installation.start().unwrap();
         let url = format!("http://{}", server.address().await.unwrap());

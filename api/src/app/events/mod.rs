@@ -1,6 +1,9 @@
 //! Events: what happened, told to billing pipelines and whoever else listens. Each is written in the
 //! transaction that makes it true; publishing is the relay's. `asyncapi.yaml` describes them.
 
+mod cloud_event;
+pub mod feed;
+mod kinds;
 mod make;
 pub mod payload;
 
@@ -12,6 +15,9 @@ use domain::{
 use store::{Everyone, Tx, outbox::NewEvent};
 
 use super::error::Result;
+pub use cloud_event::CloudEvent;
+pub(crate) use cloud_event::attributes;
+pub use kinds::Kinds;
 pub use make::{created, ended, finished, key_created, key_revoked, ready};
 pub use payload::Payload;
 

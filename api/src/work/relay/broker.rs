@@ -4,43 +4,27 @@
 use std::{sync::Mutex, time::Duration};
 
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
+    BasicProperties, Channel, Confirmation, Connection, ExchangeKind,
     options::{
         BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
         QueueDeclareOptions,
     },
-    tcp::OwnedTLSConfig,
-    types::{AMQPValue, FieldTable, ShortString},
+    types::{AMQPValue, ShortString},
 };
 use migrations::rows::EventRow;
-use tokio::time::timeout;
 
 use super::message;
-use crate::config::Config;
+pub(super) use crate::amqp::Error;
+use crate::{
+    amqp::{self, in_time},
+    config::Config,
+};
 
 /// For a connection with its channel and topology.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
 /// For one confirm.
 const CONFIRM_DEADLINE: Duration = Duration::from_secs(10);
-const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 const EVERYTHING: &str = "crownest.#";
-
-/// Why the broker cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
-    /// The client says so; its text holds no credentials.
-    #[error("{0}")]
-    Client(#[from] lapin::Error),
-    /// It does not answer.
-    #[error("no answer within {0:?}")]
-    Late(Duration),
-    /// It refused to take a message.
-    #[error("the broker refused a message")]
-    Refused,
-    /// A setting makes no sense.
-    #[error("{0}")]
-    Setting(String),
-}
 
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,25 +54,12 @@ impl Broker {
 
     async fn open(config: &Config, url: &str) -> Result<Self, Error> {
         let name = format!("crownest relay on {}", config.host);
-        let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let mut tls = OwnedTLSConfig::default();
-        if let Some(file) = &config.amqp_ca_file {
-            let read = tokio::fs::read_to_string(file).await;
-            tls.cert_chain = Some(read.map_err(|error| {
-                Error::Setting(format!("amqp_ca_file {}: {error}", file.display()))
-            })?);
-        }
-        let runtime = lapin::runtime::default_runtime()
-            .map_err(|error| Error::Setting(format!("no runtime for the broker: {error}")))?;
-        let connection = Connection::connect_with_config(url, properties, tls, runtime).await?;
+        let connection = amqp::connect(config, url, name).await?;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        let name = |text| {
-            message::short(text).ok_or_else(|| Error::Setting(format!("{text} is too long a name")))
-        };
-        let exchange = name(&config.amqp_exchange)?;
+        let exchange = amqp::name(&config.amqp_exchange)?;
         if config.amqp_declare_topology {
-            declare(&channel, exchange.clone(), name(&config.amqp_queue)?).await?;
+            declare(&channel, exchange.clone(), amqp::name(&config.amqp_queue)?).await?;
         }
         Ok(Self {
             connection,
@@ -137,20 +108,10 @@ impl Broker {
         }
     }
 
-    /// Says goodbye, if there is still somebody to hear it.
+    /// Says goodbye.
     pub async fn close(self) {
-        let goodbye = async { Ok(self.connection.close(200, "relay ends".into()).await?) };
-        if let Err(error) = in_time(CLOSE_DEADLINE, goodbye).await {
-            tracing::debug!(%error, "the connection was not closed in good order");
-        }
+        amqp::close(&self.connection, "relay ends").await;
     }
-}
-
-async fn in_time<T>(
-    deadline: Duration,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    timeout(deadline, work).await.unwrap_or(Err(Error::Late(deadline)))
 }
 
 /// A durable topic exchange, and as an example a quorum queue that takes everything.
@@ -160,13 +121,12 @@ async fn declare(
     queue: ShortString,
 ) -> Result<(), Error> {
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    let none = FieldTable::default;
-    channel.exchange_declare(exchange.clone(), ExchangeKind::Topic, durable, none()).await?;
-    let mut quorum = FieldTable::default();
+    channel.exchange_declare(exchange.clone(), ExchangeKind::Topic, durable, amqp::none()).await?;
+    let mut quorum = amqp::none();
     quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
     let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     channel.queue_declare(queue.clone(), durable, quorum).await?;
     let options = QueueBindOptions::default();
-    channel.queue_bind(queue, exchange, EVERYTHING.into(), options, none()).await?;
+    channel.queue_bind(queue, exchange, EVERYTHING.into(), options, amqp::none()).await?;
     Ok(())
 }

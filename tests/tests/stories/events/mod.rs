@@ -4,6 +4,7 @@
 mod delivery;
 mod full;
 mod relays;
+mod tail;
 
 /// The stories that need a broker end here without one, and say so.
 macro_rules! mailbox {
