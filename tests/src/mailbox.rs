@@ -10,8 +10,8 @@ use api::config::Config;
 use lapin::{
     Channel, Connection, ConnectionProperties, ExchangeKind,
     options::{
-        BasicGetOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
-        QueueDeclareOptions, QueueDeleteOptions,
+        BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
+        ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -84,19 +84,53 @@ impl Mailbox {
     pub async fn declares(&mut self) {
         let channel = self.channel().await;
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        let none = FieldTable::default;
         let exchange = self.exchange.as_str().into();
-        channel.exchange_declare(exchange, ExchangeKind::Topic, durable, none()).await.unwrap();
+        let none = FieldTable::default();
+        channel.exchange_declare(exchange, ExchangeKind::Topic, durable, none).await.unwrap();
+        let queue = self.queue.clone();
+        self.declares_queue(&queue).await;
+    }
+
+    async fn declares_queue(&mut self, queue: &str) {
+        let channel = self.channel().await;
         let mut quorum = FieldTable::default();
         quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        channel.queue_declare(self.queue.as_str().into(), durable, quorum).await.unwrap();
+        channel.queue_declare(queue.into(), durable, quorum).await.unwrap();
+    }
+
+    /// Declares a further queue, which gets everything, and returns its name. Whoever wants it deletes it.
+    pub async fn adds_queue(&mut self) -> String {
+        let queue = format!("{}.other", self.queue);
+        self.declares_queue(&queue).await;
+        self.binds_queue(&queue, "crownest.#").await;
+        queue
+    }
+
+    /// Publishes messages once more, as a relay does that was not told of a confirm.
+    pub async fn repeats(&mut self, messages: &[Message]) {
+        let channel = self.channel().await;
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        for message in messages {
+            let (exchange, key) = (message.exchange.as_str(), message.routing_key.as_str());
+            let (options, properties) =
+                (BasicPublishOptions::default(), message.properties.clone());
+            let publishing = channel
+                .basic_publish(exchange.into(), key.into(), options, &message.body, properties)
+                .await;
+            publishing.unwrap().await.unwrap();
+        }
     }
 
     /// Binds the queue.
     pub async fn binds(&mut self, pattern: &str) {
+        let queue = self.queue.clone();
+        self.binds_queue(&queue, pattern).await;
+    }
+
+    async fn binds_queue(&mut self, queue: &str, pattern: &str) {
         let channel = self.channel().await;
-        let (queue, exchange) = (self.queue.as_str().into(), self.exchange.as_str().into());
+        let (queue, exchange) = (queue.into(), self.exchange.as_str().into());
         let (options, none) = (QueueBindOptions::default(), FieldTable::default());
         channel.queue_bind(queue, exchange, pattern.into(), options, none).await.unwrap();
     }
@@ -111,17 +145,29 @@ impl Mailbox {
 
     /// How many messages wait in the queue.
     pub async fn n_waiting(&mut self) -> u32 {
+        let queue = self.queue.clone();
+        self.n_waiting_in(&queue).await
+    }
+
+    /// How many messages wait in a queue.
+    pub async fn n_waiting_in(&mut self, queue: &str) -> u32 {
         let channel = self.channel().await;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let queue = self.queue.as_str().into();
-        channel.queue_declare(queue, passive, FieldTable::default()).await.unwrap().message_count()
+        let none = FieldTable::default();
+        channel.queue_declare(queue.into(), passive, none).await.unwrap().message_count()
     }
 
     /// Deletes the queue with all that is in it.
     pub async fn deletes_queue(&mut self) {
+        let queue = self.queue.clone();
+        self.deletes(&queue).await;
+    }
+
+    /// Deletes a queue with all that is in it.
+    pub async fn deletes(&mut self, queue: &str) {
         let channel = self.channel().await;
         let options = QueueDeleteOptions::default();
-        channel.queue_delete(self.queue.as_str().into(), options).await.unwrap();
+        channel.queue_delete(queue.into(), options).await.unwrap();
     }
 
     /// Takes what waits in the queue.

@@ -2,6 +2,7 @@
 //! fails. Every story has an exchange and a queue of its own at a real RabbitMQ.
 
 mod delivery;
+mod example;
 mod full;
 mod relays;
 mod tail;
