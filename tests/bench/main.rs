@@ -2,7 +2,7 @@
 //! Client, server and database share this host's cores, so absolutes say little and ratios more.
 //!
 //!   bench PROGRAMS POSTGRES-PROGRAMS [WHAT..]   measures; `tests/bench/run` builds and names both. WHAT:
-//!                                               get, create, billing, output; all without one
+//!                                               get, create, billing, events, output; all without one
 //!   bench bare FILE                             serves a file as JSON; the baseline of `GET`
 
 #![expect(clippy::print_stdout, reason = "a table is what this makes")]
@@ -10,6 +10,7 @@
 mod bare;
 mod billing;
 mod create;
+mod events;
 mod first_output;
 mod get;
 mod http;
@@ -22,6 +23,11 @@ mod table;
 #[path = "../tests/crash/server.rs"]
 mod server;
 
+#[expect(dead_code, reason = "the story of the broker, whose file it is, also breaks it")]
+#[expect(clippy::unwrap_used, reason = "a broker that does not start ends the measurement")]
+#[path = "../tests/broker/rabbit.rs"]
+mod rabbit;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -29,7 +35,7 @@ use anyhow::{Result, bail};
 use crate::{postgres::Postgres, table::Table};
 
 /// What there is to measure.
-const ALL: [&str; 4] = ["get", "create", "billing", "output"];
+const ALL: [&str; 5] = ["get", "create", "billing", "events", "output"];
 
 fn main() -> Result<()> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -58,6 +64,9 @@ async fn measure(programs: &Path, postgres_programs: &Path, what: &[&str]) -> Re
     }
     if what.contains(&"billing") {
         billing::measure(&mut table, programs, &postgres, &folder.0).await?;
+    }
+    if what.contains(&"events") {
+        events::measure(&mut table, programs, &postgres, &folder.0).await?;
     }
     if what.contains(&"output") {
         first_output::measure(&mut table, programs, &folder.0).await?;

@@ -35,7 +35,7 @@ macro_rules! payloads {
             ///
             /// # Errors
             /// None that can be provoked: every field is text, a number or a list of those.
-            pub(super) fn json(&self) -> Result<String> {
+            pub fn json(&self) -> Result<String> {
                 let json = match self {
                     $(Self::$name(it) => serde_json::to_string(it),)*
                 };
