@@ -4,11 +4,12 @@
 use api::app::audit;
 use domain::id::OrganizationId;
 use store::audit::AuditFilter;
-use tests::{Database, Team, Value, World, json, stories};
+use tests::{Database, Team, Value, World, json, operator::says, stories};
 
 stories![
     it_tells_who_did_what_and_from_where,
     what_the_platform_does_is_told_as_its_own,
+    what_operators_do_to_accounts_is_told,
     a_refused_request_is_no_act,
     it_holds_no_secret,
     a_changed_entry_is_found,
@@ -109,6 +110,43 @@ async fn what_the_platform_does_is_told_as_its_own(database: Database) {
     let end = trail.last().unwrap();
     assert_eq!((&end["action"], &end["actor"]), (&json!("sandbox.end"), &json!("platform")));
     assert_eq!(end["details"]["reason"], "ttl_expired");
+    world.close().await;
+}
+
+/// The reason is told with what was done; the books have the rest.
+async fn what_operators_do_to_accounts_is_told(database: Database) {
+    let world = World::on(database).await;
+    let acme = world.team("acme").await;
+    for line in [
+        "grant --organization acme purchased 100 --key po-17 --reason 'paid in advance'",
+        "grant --organization acme purchased 100 --key po-17 --reason 'sent twice'",
+        "plan --organization acme scale --reason 'more room'",
+        "cap --organization acme 50 --reason 'their wish'",
+        "limit --organization acme max_concurrent_sandboxes 3 --reason 'abuse'",
+    ] {
+        let _ = says(&world, line).await.is_done();
+    }
+    says(&world, "plan --organization acme gold --reason 'none'")
+        .await
+        .is_refused("expected one of");
+    let trail = trail(&world, &acme).await;
+    let operator = ["key.create", "credit.grant", "plan.change", "spend_cap.set", "limit.set"]
+        .map(|a| (a, "operator"));
+    assert_eq!(acts(&trail), operator, "each once, and nothing that was refused");
+    for (entry, wanted) in trail[1..].iter().zip([
+        json!({ "reason": "paid in advance" }),
+        json!({ "reason": "more room", "plan": "scale" }),
+        json!({ "reason": "their wish", "cap": "50" }),
+        json!({ "reason": "abuse", "limit": "max_concurrent_sandboxes", "value": 3 }),
+    ]) {
+        for (name, value) in wanted.as_object().unwrap() {
+            assert_eq!(entry["details"][name], *value, "{entry}");
+        }
+        assert_eq!((&entry["outcome"], &entry["at"]), (&json!("ok"), &trail[0]["at"]));
+    }
+    assert!(trail[1]["object"].as_str().unwrap().starts_with("grt_"));
+    assert_eq!(trail[2]["object"], *acme.org_id);
+    assert_eq!(broken(&world, &acme).await, None);
     world.close().await;
 }
 
