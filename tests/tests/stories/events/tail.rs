@@ -90,7 +90,8 @@ async fn a_script_reads_the_outbox(database: Database) {
 
     let line = &read(&world, &["--limit", "1"]).await[0];
     let first = &events[0];
-    for part in [&first.kind, &first.subject, &first.data, &first.position.to_string()] {
+    let (data, position) = (parsed(&first.data).to_string(), first.position.to_string());
+    for part in [&first.kind, &first.subject, &data, &position] {
         assert!(line.contains(part.as_str()), "{part} in {line}");
     }
     world.close().await;
