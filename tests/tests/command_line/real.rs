@@ -6,10 +6,7 @@ use std::{future::Future, panic::AssertUnwindSafe, path::Path};
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 
-use crate::{
-    person::{Person, programs},
-    server::Installation,
-};
+use crate::{person::Person, server::Installation};
 
 /// Runs a story with a server of its own; no sandbox of it is left, whatever happens.
 fn on_a_server<F: Future<Output = ()>>(story: impl FnOnce(Person) -> F) {
