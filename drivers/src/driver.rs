@@ -67,6 +67,25 @@ pub enum Verb {
     Connect,
 }
 
+impl Verb {
+    /// Every verb.
+    pub const ALL: [Self; 6] =
+        [Self::Check, Self::Ensure, Self::Remove, Self::Observe, Self::List, Self::Connect];
+
+    /// The verb as metrics and traces name it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Ensure => "ensure",
+            Self::Remove => "remove",
+            Self::Observe => "observe",
+            Self::List => "list",
+            Self::Connect => "connect",
+        }
+    }
+}
+
 /// What an error means to the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -83,6 +102,22 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] =
+        [Self::Gone, Self::NoCapacity, Self::Unsupported, Self::TimedOut, Self::Host];
+
+    /// The kind as metrics name it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::NoCapacity => "no_capacity",
+            Self::Unsupported => "unsupported",
+            Self::TimedOut => "timed_out",
+            Self::Host => "host",
+        }
+    }
+
     /// Whether the same call may succeed a moment later without anybody acting.
     #[must_use]
     pub const fn retryable(self) -> bool {

@@ -21,11 +21,12 @@ mod tenants;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod usage;
+pub mod vitals;
 
 pub use audit::audit;
 pub use billing::billing;
 pub use commands::commands;
-pub use db::{Backend, Db, Options, Tx};
+pub use db::{Backend, Connections, Db, Options, Tx};
 pub use error::{Error, Result};
 pub use migrations::rows::billing as rows;
 pub use notify::{Listener, Signal, listen, notify};
@@ -36,3 +37,4 @@ pub use sea_orm::ConnectionTrait;
 pub use tenants::{api_keys, organizations, projects, users};
 pub use time::truncate;
 pub use usage::usage;
+pub use vitals::vitals;

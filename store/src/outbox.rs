@@ -21,6 +21,8 @@ pub use feed::{EventFilter, Fed};
 
 /// Rows in one statement; ten parameters each, below SQLite's limit of 32,766.
 const CHUNK: usize = 2_000;
+/// More events than this are not counted: without a broker they may be very many.
+pub const MOST_COUNTED: i64 = 1_000_000;
 const COLUMNS: &str =
     "e.position, e.id, e.org_id, e.partition, e.subject, e.sequence, e.type, e.data,
        e.trace_parent, e.occurred_at, e.created_at, e.published_at";
@@ -61,7 +63,7 @@ pub struct Outbox {
 /// How much waits to be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromQueryResult)]
 pub struct Backlog {
-    /// Events that are not confirmed.
+    /// Events that are not confirmed, as far as [`MOST_COUNTED`].
     pub depth: i64,
     /// When the oldest of them was written, in microseconds.
     pub oldest: Option<i64>,
@@ -279,18 +281,40 @@ impl Outbox {
         self.reach.by_org(select().text("e.id = ").bind(id), "e.org_id").one(c).await
     }
 
-    /// How much waits.
+    /// The trace that a subject's first event belongs to: that in which it was made. One read by its key;
+    /// `None` when there was none, or the event is trimmed.
+    ///
+    /// # Errors
+    /// As any statement.
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach))]
+    pub async fn first_trace(
+        &self,
+        c: &impl ConnectionTrait,
+        subject: &str,
+    ) -> Result<Option<String>> {
+        let sql = Sql::new(
+            "select e.trace_parent from outbox_events e where e.sequence = 1 and e.subject = ",
+            [],
+        );
+        let sql = self.reach.by_org(sql.bind(subject), "e.org_id");
+        Ok(sql.column::<Option<String>>(c).await?.pop().flatten())
+    }
+
+    /// How much waits. However much it is, this reads no more than [`MOST_COUNTED`] rows: the oldest of a
+    /// partition is its first.
     ///
     /// # Errors
     /// As any statement.
     #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach))]
     pub async fn backlog(&self, c: &impl ConnectionTrait) -> Result<Backlog> {
-        let sql = Sql::new(
-            "select count(*) as depth, min(e.created_at) as oldest from outbox_events e
-             where e.published_at is null",
-            [],
-        );
-        let found = self.reach.by_org(sql, "e.org_id").one(c).await?;
+        let waiting = " from outbox_events e where e.published_at is null";
+        let sql = Sql::new("select (select count(*) from (select 1", []).text(waiting);
+        let sql = self.reach.by_org(sql, "e.org_id").text(" limit ").bind(MOST_COUNTED);
+        let sql = sql.text(") as counted) as depth, min(heads.created_at) as oldest from (select");
+        let sql = sql.text(" (select e.created_at").text(waiting);
+        let sql = self.reach.by_org(sql.text(" and e.partition = p.partition"), "e.org_id");
+        let sql = sql.text(" order by e.position limit 1) as created_at");
+        let found = sql.text(" from outbox_partitions p) as heads").one(c).await?;
         Ok(found.unwrap_or(Backlog { depth: 0, oldest: None }))
     }
 }

@@ -46,6 +46,15 @@ pub enum Backend {
     Postgres,
 }
 
+/// The open connections: all of them on PostgreSQL, those for reading on SQLite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// Those that somebody works with.
+    pub used: u32,
+    /// Those that wait for work.
+    pub idle: u32,
+}
+
 /// The database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Db {
@@ -148,6 +157,23 @@ impl Db {
         } else {
             Backend::Sqlite
         }
+    }
+
+    /// The connections that are open at present, without asking the database.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        let (open, idle) = match self.backend() {
+            Backend::Postgres => {
+                let pool = self.read.get_postgres_connection_pool();
+                (pool.size(), pool.num_idle())
+            }
+            Backend::Sqlite => {
+                let pool = self.read.get_sqlite_connection_pool();
+                (pool.size(), pool.num_idle())
+            }
+        };
+        let idle = u32::try_from(idle).unwrap_or(open).min(open);
+        Connections { used: open - idle, idle }
     }
 
     /// Closes all connections and waits for them.

@@ -75,3 +75,16 @@ impl SandboxFilter {
         }
     }
 }
+
+/// How many sandboxes that are not over show each status at `now`, up to where conditions and the grouping
+/// by the first column may follow.
+pub(crate) fn statuses(now: DateTime<Utc>) -> Sql {
+    let (active, used) = (row::active(), row::USED);
+    Sql::new("select case when s.phase = 'expiring' or s.expires_at <= ", [])
+        .bind(time::micros(now))
+        .text(&format!(
+            " then 'expiring' when s.phase <> 'ready' then s.phase when {active} then 'running'
+               when {used} then 'idle' else 'ready' end as status, count(*) as n
+             from sandboxes s where s.phase in {CURRENT}"
+        ))
+}

@@ -13,6 +13,7 @@ use domain::{
 use sea_orm::{ConnectionTrait, FromQueryResult};
 
 pub use filter::SandboxFilter;
+pub(crate) use filter::statuses;
 use row::{from_row, select};
 
 use crate::{
