@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use argon2::{
@@ -36,6 +36,7 @@ use crate::{
     },
     clock::Clock,
     config::Config,
+    metrics::Keys,
 };
 
 /// Tokens remembered at most.
@@ -71,6 +72,7 @@ pub struct Authenticator {
     /// turn, and a burst of good requests is verified once.
     queues: Mutex<HashMap<String, Weak<AsyncMutex<()>>>>,
     used: Mutex<HashMap<ApiKeyId, DateTime<Utc>>>,
+    metrics: Keys,
 }
 
 #[derive(Debug)]
@@ -93,7 +95,7 @@ impl Remembered {
 impl Authenticator {
     /// An authenticator that remembers nothing yet.
     #[must_use]
-    pub fn new(db: Db, clock: Arc<dyn Clock>, config: Arc<Config>) -> Self {
+    pub fn new(db: Db, clock: Arc<dyn Clock>, config: Arc<Config>, metrics: Keys) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             db,
@@ -110,6 +112,7 @@ impl Authenticator {
             turns: Arc::new(Semaphore::new(cores)),
             queues: Mutex::default(),
             used: Mutex::default(),
+            metrics,
         }
     }
 
@@ -164,7 +167,7 @@ impl Authenticator {
         }
         let queue = self.queue(secret.lookup());
         let wait = tokio::time::timeout(MAX_WAIT, queue.lock());
-        let _turn = wait.await.map_err(|_| Error::Overloaded("key verification"))?;
+        let _turn = wait.await.map_err(|_| self.overloaded())?;
         // Somebody before us in the queue may have verified the same token.
         if let Some(found) = self.recall(&digest, secret).await? {
             return Ok(found);
@@ -213,18 +216,25 @@ impl Authenticator {
         }
     }
 
+    fn overloaded(&self) -> Error {
+        self.metrics.refusals.increment(1);
+        Error::Overloaded("key verification")
+    }
+
     async fn argon2_agrees(&self, secret: &KeySecret, hash: String) -> Result<bool> {
+        let began = Instant::now();
         let turn = tokio::time::timeout(MAX_WAIT, Arc::clone(&self.turns).acquire_owned());
-        let turn = turn.await.map_err(|_| Error::Overloaded("key verification"))?;
+        let turn = turn.await.map_err(|_| self.overloaded())?;
         let secret = secret.clone();
         let verified = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             PasswordHash::new(&hash)
                 .map(|hash| argon2id().verify_password(secret.expose().as_bytes(), &hash).is_ok())
         });
+        let verified = verified.await;
+        self.metrics.verification_seconds.record(began.elapsed());
         verified
-            .await
-            .map_err(|_| Error::Overloaded("key verification"))?
+            .map_err(|_| self.overloaded())?
             .map_err(|error| store::Error::Corrupt(format!("api_keys.secret_hash: {error}")).into())
     }
 

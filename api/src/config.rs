@@ -117,6 +117,15 @@ pub struct Config {
     pub amqp_keep_unroutable: bool,
     /// Days for which published events stay readable in the outbox.
     pub outbox_retention_days: u32,
+    /// The address to serve `/metrics` on; none = nowhere.
+    pub metrics_listen: Option<SocketAddr>,
+    /// `http://...` or `https://...` of an OpenTelemetry collector that takes OTLP over gRPC; none = no
+    /// spans are exported.
+    pub otlp_endpoint: Option<String>,
+    /// A file with certificates of authorities to trust for `https`, besides the well-known ones.
+    pub otlp_ca_file: Option<PathBuf>,
+    /// Percentage of traces that are exported, of those that clients did not decide on.
+    pub otlp_sample_percent: u32,
     /// The plan of organizations that `bootstrap` makes without naming one.
     pub default_plan: String,
     /// What to log, such as `info` or `info,crownest=debug`.
@@ -162,6 +171,10 @@ impl Default for Config {
             amqp_queue: "crownest.usage".to_owned(),
             amqp_keep_unroutable: true,
             outbox_retention_days: 7,
+            metrics_listen: None,
+            otlp_endpoint: None,
+            otlp_ca_file: None,
+            otlp_sample_percent: 100,
             default_plan: "builder".to_owned(),
             log: "info".to_owned(),
             log_format: LogFormat::Text,
@@ -242,6 +255,14 @@ impl Config {
             && !["amqp://", "amqps://"].iter().any(|scheme| url.starts_with(scheme))
         {
             return refuse("amqp_url must start with amqp:// or amqps://".to_owned());
+        }
+        if let Some(url) = &self.otlp_endpoint
+            && !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme))
+        {
+            return refuse("otlp_endpoint must start with http:// or https://".to_owned());
+        }
+        if self.otlp_sample_percent > 100 {
+            return refuse("otlp_sample_percent must be 0 to 100".to_owned());
         }
         for (name, text) in
             [("amqp_exchange", &self.amqp_exchange), ("amqp_queue", &self.amqp_queue)]
@@ -340,6 +361,8 @@ mod tests {
             (refused(|c| c.database_url = Some("mysql://x".into())), "database_url"),
             (refused(|c| c.default_plan = "gold".into()), "default_plan"),
             (refused(|c| c.host = String::new()), "host"),
+            (refused(|c| c.otlp_endpoint = Some("collector:4317".into())), "otlp_endpoint"),
+            (refused(|c| c.otlp_sample_percent = 101), "otlp_sample_percent"),
         ] {
             assert!(text.contains(name), "{name}: {text}");
         }

@@ -11,9 +11,11 @@ pub mod config;
 #[cfg(test)]
 mod golden;
 pub mod http;
+pub mod metrics;
 pub mod places;
 pub mod print;
 pub mod rate_limits;
 pub mod serve;
 pub mod signing;
+pub mod trace;
 pub mod work;

@@ -19,7 +19,7 @@ use crate::{
     app::App,
     clock::{Clock, SystemClock},
     config::{Config, DriverName},
-    http, work,
+    http, metrics, work,
 };
 
 /// How long background work may take to reach a safe point at the end.
@@ -97,6 +97,9 @@ pub async fn serve(config: Config) -> Result<()> {
     let address = address.as_socket_addr().context("a TCP listener has a socket address")?;
     if let Some(file) = &app.config.listen_file {
         std::fs::write(file, address.to_string()).context("listen_file")?;
+    }
+    if let Some(address) = metrics::serve::start(&app).await? {
+        tracing::info!(%address, "serving metrics");
     }
     work::start(&app);
     tracing::info!(%address, driver = app.driver.name(), "serving");

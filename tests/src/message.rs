@@ -95,7 +95,7 @@ impl Message {
     pub fn must_be(&self, event: &EventRow, exchange: &str) {
         let (id, org) = (id_of(event), OrganizationId::from_uuid(event.org_id).to_string());
         let at = DateTime::from_timestamp_micros(event.occurred_at).unwrap();
-        let headers = json!({
+        let mut headers = json!({
             "cloudEvents:specversion": "1.0",
             "cloudEvents:id": id,
             "cloudEvents:type": event.kind,
@@ -105,6 +105,9 @@ impl Message {
             "cloudEvents:sequence": event.sequence.to_string(),
             "cloudEvents:orgid": org,
         });
+        if let Some(trace) = &event.trace_parent {
+            headers["cloudEvents:traceparent"] = trace.as_str().into();
+        }
         assert_eq!(self.headers(), headers);
         assert_eq!(self.exchange, exchange);
         assert_eq!(self.routing_key, format!("{}.{org}", event.kind));

@@ -34,20 +34,26 @@ pub(crate) struct Start {
 pub struct Server {
     runtime: Runtime,
     app: Arc<App>,
+    metrics: Option<String>,
 }
 
 impl Server {
     pub(crate) async fn start(start: Start, address: &Address) -> Self {
         let runtime = run::runtime(&Logs::here());
-        let (app, url) = runtime.spawn(serve(start)).await.unwrap();
+        let (app, url, metrics) = runtime.spawn(serve(start)).await.unwrap();
         address.set(url);
-        Self { runtime, app }
+        Self { runtime, app, metrics }
     }
 
     /// The application, for what no request can reach.
     #[must_use]
     pub const fn app(&self) -> &Arc<App> {
         &self.app
+    }
+
+    /// Where its metrics are read, if it serves any.
+    pub(crate) fn metrics(&self) -> Option<&str> {
+        self.metrics.as_deref()
     }
 
     /// Runs something inside the server.
@@ -73,14 +79,14 @@ impl Server {
 
     /// Ends it as SIGKILL would: nothing in it gets to run another step.
     pub(crate) async fn kill(self) {
-        let Self { runtime, app } = self;
+        let Self { runtime, app, .. } = self;
         drop(app);
         // Waits for the threads, which blocks.
         tokio::task::spawn_blocking(move || runtime.shutdown_timeout(END)).await.unwrap();
     }
 }
 
-async fn serve(start: Start) -> (Arc<App>, String) {
+async fn serve(start: Start) -> (Arc<App>, String, Option<String>) {
     let Start { config, database_url, host, clock } = start;
     let options = store::Options { max_connections: config.database_connections };
     let db = Db::connect(&database_url, options).await.unwrap();
@@ -88,8 +94,10 @@ async fn serve(start: Start) -> (Arc<App>, String) {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)));
     let acceptor = listener.into_acceptor().await.unwrap();
     let address = *acceptor.local_addr()[0].as_socket_addr().unwrap();
+    let metrics = api::metrics::serve::start(&app).await.unwrap();
     api::work::start(&app);
     let endpoint = api::http::endpoint(Arc::clone(&app));
     tokio::spawn(HttpServer::new_with_acceptor(acceptor).run(endpoint));
-    (app, format!("http://{address}"))
+    let metrics = metrics.map(|address| format!("http://{address}/metrics"));
+    (app, format!("http://{address}"), metrics)
 }

@@ -26,6 +26,7 @@ use crate::{
     invariants,
     logs::Logs,
     run::Database,
+    scrape::Scrape,
     server::{Server, Start},
     tables,
     team::Team,
@@ -51,6 +52,12 @@ impl Beginning {
     pub fn at(mut self, at: &str) -> Self {
         self.at = time::at(at);
         self
+    }
+
+    /// Lets the servers tell scrapers what they count.
+    #[must_use]
+    pub fn measured(self) -> Self {
+        self.with(|config| config.metrics_listen = Some(([127, 0, 0, 1], 0).into()))
     }
 
     /// Changes the servers' settings.
@@ -271,6 +278,17 @@ impl World {
     /// Changes the settings of servers that start from now on.
     pub fn changes(&mut self, change: impl FnOnce(&mut Config)) {
         change(&mut self.start.config);
+    }
+
+    /// What the server that keys talk to tells a scraper.
+    pub async fn scrapes(&self) -> Scrape {
+        self.scrapes_of(self.server()).await
+    }
+
+    /// The same of another server.
+    pub async fn scrapes_of(&self, server: &Server) -> Scrape {
+        let url = server.metrics().expect("the world is `Beginning::measured`");
+        Scrape::read(&self.common.http, url).await
     }
 
     /// Everything that the world's servers have logged so far, spans' fields left out.

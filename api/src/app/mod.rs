@@ -28,8 +28,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use crate::{
-    auth::Authenticator, bus::Bus, clock::Clock, config::Config, places::Places,
-    rate_limits::RateLimits, signing::Signer, work::runner::Runner,
+    auth::Authenticator,
+    bus::Bus,
+    clock::Clock,
+    config::Config,
+    metrics::{Measured, Metrics},
+    places::Places,
+    rate_limits::RateLimits,
+    signing::Signer,
+    trace,
+    work::runner::Runner,
 };
 use caller::Caller;
 use error::{Error, Result};
@@ -59,6 +67,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// The settings.
     pub config: Arc<Config>,
+    /// What is counted for operators.
+    pub metrics: Arc<Metrics>,
     /// Nudges.
     pub bus: Bus,
     /// Who may come in.
@@ -101,8 +111,10 @@ impl App {
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         let config = Arc::new(config);
+        let metrics = if config.metrics_listen.is_some() { Metrics::on() } else { Metrics::off() };
+        let keys = metrics.keys.clone();
         Arc::new(Self {
-            auth: Authenticator::new(db.clone(), Arc::clone(&clock), Arc::clone(&config)),
+            auth: Authenticator::new(db.clone(), Arc::clone(&clock), Arc::clone(&config), keys),
             rate_limits: RateLimits::per_minute(config.rate_limit_per_minute),
             readiness: health::Readiness::default(),
             places: Places::of(OPEN_PER_ORGANIZATION),
@@ -115,7 +127,8 @@ impl App {
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
             db,
-            driver,
+            driver: Measured::new(driver, &metrics),
+            metrics,
             clock,
             config,
         })
@@ -131,7 +144,7 @@ impl App {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let handle = self.tasks.spawn(work.in_current_span());
+        let handle = self.tasks.spawn(trace::carried(work).in_current_span());
         match handle.await {
             Ok(result) => result,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

@@ -29,6 +29,9 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use drivers::simulated::Simulated;
 use store::Db;
+use tracing_subscriber::{
+    EnvFilter, Layer, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 pub use self::failure::{Ending, Failure, Form};
 use crate::{
@@ -36,6 +39,7 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{Config, LogFormat},
     http, serve,
+    trace::{self, Exporter},
 };
 
 /// An open backend for the CrowNest sandbox platform: the server, its operators' commands, and those of
@@ -174,8 +178,12 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<Ending, Failure> {
         Command::Openapi => done(print_document(out))?,
         Command::Serve => {
             let config = config()?;
-            start_logging(&config)?;
-            serve::serve(config).await?;
+            let exporter = start_logging(&config)?;
+            let served = serve::serve(config).await;
+            if let Some(exporter) = exporter {
+                exporter.end().await;
+            }
+            served?;
             Ending::Done
         }
         Command::Bootstrap(arguments) => done(bootstrap::run(&config()?, arguments, out).await)?,
@@ -195,18 +203,19 @@ fn print_document(out: &mut impl Write) -> Result<(), Failure> {
     Ok(out.write_all(http::openapi::yaml().as_bytes())?)
 }
 
-fn start_logging(config: &Config) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log)
+fn start_logging(config: &Config) -> Result<Option<Exporter>, Failure> {
+    let filter = EnvFilter::try_new(&config.log)
         .context("configuration: log is not a filter such as `info`")?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    match config.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
+    let log = match config.log_format {
+        LogFormat::Text => log.boxed(),
+        LogFormat::Json => log.json().boxed(),
+    };
+    let (exporter, spans) = trace::export(config)?.unzip();
+    tracing_subscriber::registry().with(spans).with(log.with_filter(filter)).init();
+    Ok(exporter)
 }
 
 /// The parts for a command, on a database that exists already.

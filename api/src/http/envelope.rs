@@ -1,7 +1,7 @@
 //! The outermost layer: every request gets an id, a span and one log line; every failure, panics
 //! included, becomes the envelope; every answer gets the headers that all answers have.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
 use poem::{
@@ -16,9 +16,13 @@ use super::{
     error::{self, ApiError},
     operations::{self, Operation},
 };
-use crate::app::App;
+use crate::{
+    app::App,
+    trace::{self, Answered},
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const RATE_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
@@ -49,26 +53,35 @@ impl<E: Endpoint> Endpoint for Envelope<E> {
     type Output = Response;
 
     async fn call(&self, mut request: Request) -> Result<Response> {
-        let started = Instant::now();
+        let counted = self.app.metrics.requests.begin();
         let context = Context::new(Arc::clone(&self.app));
         request.set_data(context.clone());
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
+        let parent = traceparent(&request);
         let span = tracing::info_span!(
             "request",
             request = context.request_id(),
-            org = tracing::field::Empty
+            org = tracing::field::Empty,
+            otel.kind = self.app.config.otlp_endpoint.as_ref().map(|_| "server"),
         );
-        let mut response = self.answer(&context, request).instrument(span.clone()).await;
+        trace::adopt(&span, parent);
+        let answering = trace::within(parent, self.answer(&context, request));
+        let mut response = answering.instrument(span.clone()).await;
         let (seen, operation) = (context.seen(), operation(&response));
         add_headers(&mut response, context.request_id(), seen, operation, &path);
+        let (id, status) = (operation.map(|operation| operation.id), response.status().as_u16());
+        let took = counted.answered(id, status);
+        let template = response.data().and_then(operations::path);
+        let answered = Answered { operation: id, method: method.as_str(), route: template, status };
+        trace::describe(&span, answered);
         let _entered = span.enter();
         tracing::info!(
             method = method.as_str(),
-            route = route(&response, &path),
-            operation = operation.map_or("-", |operation| operation.id),
-            status = response.status().as_u16(),
-            ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            route = route(template, &path),
+            operation = id.unwrap_or("-"),
+            status,
+            ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             "answered"
         );
         Ok(response)
@@ -116,9 +129,15 @@ fn operation(response: &Response) -> Option<&'static Operation> {
 
 /// The route's template, so that lines can be grouped; a path without a route only as far as it may
 /// help, and never the query, which can hold a token.
-fn route<'r>(response: &'r Response, path: &'r str) -> &'r str {
-    let unknown = || &path[..path.floor_char_boundary(MAX_LOGGED)];
-    response.data().and_then(operations::path).unwrap_or_else(unknown)
+fn route<'r>(template: Option<&'static str>, path: &'r str) -> &'r str {
+    template.unwrap_or_else(|| &path[..path.floor_char_boundary(MAX_LOGGED)])
+}
+
+/// The trace that the client is in; more than one is none.
+fn traceparent(request: &Request) -> Option<trace::Parent> {
+    let mut headers = request.headers().get_all(TRACEPARENT).iter();
+    let (first, more) = (headers.next()?, headers.next().is_some());
+    trace::Parent::parse(first.to_str().ok().filter(|_| !more)?)
 }
 
 fn add_headers(

@@ -10,7 +10,7 @@ mod error;
 mod extract;
 mod files;
 pub mod openapi;
-mod operations;
+pub(crate) mod operations;
 mod projects;
 mod responses;
 mod sandboxes;

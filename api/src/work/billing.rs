@@ -15,7 +15,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// Settles for ever.
 pub async fn run(app: Arc<App>) {
     let mut nudges = app.bus.subscribe();
-    repeat(Duration::ZERO, move || {
+    let failed = app.metrics.failures.billing.clone();
+    repeat(Duration::ZERO, &failed, move || {
         let app = Arc::clone(&app);
         let mut waiting = std::mem::replace(&mut nudges, app.bus.subscribe());
         async move {

@@ -13,7 +13,7 @@ const BATCH: u32 = 1000;
 
 /// Keeps house for ever.
 pub async fn run(app: Arc<App>) {
-    repeat(PAUSE, || round(&app)).await;
+    repeat(PAUSE, &app.metrics.failures.housekeeping, || round(&app)).await;
 }
 
 /// One round; `true` when a batch was full and there may be more.

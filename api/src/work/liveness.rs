@@ -25,7 +25,8 @@ const YOUNG: chrono::TimeDelta = chrono::TimeDelta::seconds(2);
 
 /// Watches for ever.
 pub async fn run(app: Arc<App>) {
-    repeat(PAUSE, || async { round(&app).await.map(|()| false) }).await;
+    repeat(PAUSE, &app.metrics.failures.liveness, || async { round(&app).await.map(|()| false) })
+        .await;
 }
 
 /// One comparison.
@@ -55,6 +56,7 @@ pub async fn round(app: &Arc<App>) -> Result<()> {
     }
     for sandbox in &missing {
         if let Err(error) = end_if_lost(app, sandbox).await {
+            app.metrics.failures.liveness.increment(1);
             tracing::warn!(sandbox = %sandbox.id, %error, "a lost sandbox is looked at again");
         }
     }

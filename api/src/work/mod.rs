@@ -11,6 +11,7 @@ pub mod runner;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use metrics::Counter;
 use tracing::Instrument;
 
 use crate::app::{App, error::Result};
@@ -46,8 +47,8 @@ where
 
 /// Repeats a piece of work for ever: at once while it finds something, else after `pause`. A failure
 /// is logged when it is new and the pause grows, so that a database that is down for an hour is
-/// neither hammered nor logged ten thousand times.
-async fn repeat<F, Fut>(pause: Duration, mut work: F)
+/// neither hammered nor logged ten thousand times; each counts.
+async fn repeat<F, Fut>(pause: Duration, failed: &Counter, mut work: F)
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<bool>>,
@@ -71,6 +72,7 @@ where
                 if failures == 0 {
                     tracing::warn!(%error, "failed; trying again");
                 }
+                failed.increment(1);
                 failures = failures.saturating_add(1);
                 let longer = pause.max(SHORTEST) * 2_u32.saturating_pow(failures.min(7));
                 tokio::time::sleep(longer.min(LONGEST)).await;

@@ -19,6 +19,7 @@ use crate::{
         lifecycle::{self, Change},
     },
     bus::Nudge,
+    trace,
 };
 
 /// Looked for again after this even without a nudge: other servers' creates, and the clock.
@@ -44,7 +45,8 @@ pub async fn run(app: Arc<App>) {
     if let Err(error) = take_over(&app, &places).await {
         tracing::warn!(%error, "what the last server was doing waits until its claims run out");
     }
-    repeat(Duration::ZERO, move || {
+    let failed = app.metrics.failures.reconcile.clone();
+    repeat(Duration::ZERO, &failed, move || {
         let (app, places) = (Arc::clone(&app), Arc::clone(&places));
         let mut waiting = std::mem::replace(&mut nudges, app.bus.subscribe());
         async move {
@@ -97,6 +99,7 @@ async fn claim(
                 let _place = place;
                 if let Err(error) = step(&app, sandbox).await {
                     // The lease brings the row back.
+                    app.metrics.failures.reconcile.increment(1);
                     tracing::warn!(%error, "a step failed; it will be tried again");
                 }
             }
@@ -117,7 +120,7 @@ pub async fn step(app: &Arc<App>, sandbox: Sandbox) -> Result<()> {
         Phase::Creating | Phase::Starting | Phase::Ready if now >= sandbox.expires_at => {
             end(app, &sandbox, EndReason::TtlExpired).await
         }
-        Phase::Creating | Phase::Starting => boot(app, sandbox).await,
+        Phase::Creating | Phase::Starting => boot_in_trace(app, sandbox).await,
         Phase::Ready => idle(app, &sandbox).await,
         Phase::Expiring | Phase::Failed | Phase::Destroyed => remove_now(app, &sandbox).await,
     };
@@ -233,6 +236,16 @@ async fn end_idle(app: &Arc<App>, sandbox: &Sandbox) -> Result<()> {
 async fn reschedule(app: &Arc<App>, sandbox: &Sandbox, due: Option<DateTime<Utc>>) -> Result<()> {
     let sandboxes = store::sandboxes(Everyone::for_worker("reconcile"));
     Ok(sandboxes.reschedule(app.db.write(), sandbox, due).await?)
+}
+
+/// Boots in the trace of the request that made the sandbox, whichever server took it.
+async fn boot_in_trace(app: &Arc<App>, sandbox: Sandbox) -> Result<()> {
+    let outbox = store::outbox(Everyone::for_worker("reconcile"));
+    let parent = outbox.first_trace(app.db.read(), &sandbox.id.to_string()).await?;
+    let parent = parent.and_then(|text| trace::Parent::parse(&text));
+    let span = tracing::info_span!("boot", org = %sandbox.org_id);
+    trace::adopt(&span, parent);
+    trace::within(parent, boot(app, sandbox)).instrument(span).await
 }
 
 async fn boot(app: &Arc<App>, sandbox: Sandbox) -> Result<()> {

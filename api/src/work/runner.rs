@@ -26,6 +26,7 @@ use crate::{
         readiness,
     },
     bus::{Nudge, POLL},
+    trace,
 };
 
 mod pump;
@@ -87,10 +88,11 @@ fn follow(app: &Arc<App>, command: Command, env: Option<BTreeMap<String, String>
     let span = tracing::info_span!("command", command = %command.id, sandbox = %command.sandbox_id);
     let (app, shutdown) = (Arc::clone(app), app.shutdown.clone());
     app.clone().tasks.spawn(
-        async move {
+        trace::carried(async move {
             let work = async {
                 if let Err(error) = drive(&app, &command, env).await {
                     // The lease runs out and somebody takes the command up again.
+                    app.metrics.failures.commands.increment(1);
                     tracing::warn!(%error, "following a command failed");
                 }
             };
@@ -99,7 +101,7 @@ fn follow(app: &Arc<App>, command: Command, env: Option<BTreeMap<String, String>
                 () = work => {}
             }
             app.runner.end(&command);
-        }
+        })
         .instrument(span),
     );
 }
@@ -109,7 +111,7 @@ pub async fn run(app: Arc<App>) {
     if let Err(error) = take_over(&app).await {
         tracing::warn!(%error, "what the last server followed waits until its leases run out");
     }
-    repeat(RENEW, || round(&app)).await;
+    repeat(RENEW, &app.metrics.failures.commands, || round(&app)).await;
 }
 
 /// Takes up at once what the last server of this host followed: it was stopped or killed, and whoever

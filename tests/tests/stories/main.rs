@@ -20,6 +20,7 @@ mod lifetime;
 mod limits;
 mod lists;
 mod logs;
+mod observability;
 mod operator;
 mod sandboxes;
 mod usage;

@@ -57,6 +57,7 @@ pub async fn round(app: &Arc<App>) -> Result<bool> {
             }
             Err(error) => {
                 // One organization's nonsense must not keep the others from being billed.
+                app.metrics.failures.billing.increment(1);
                 tracing::error!(%org, %error, "an organization's books cannot be settled");
                 let mut account = kept;
                 account.due_at = (now + BROKEN_PAUSE).timestamp_micros();
@@ -118,6 +119,7 @@ pub async fn bring_up_to_date(app: &Arc<App>, org: OrganizationId) -> Result<boo
         }
         Err(error) if is_nonsense(&error) => {
             // Books that make no sense must not keep anything from ending.
+            app.metrics.failures.billing.increment(1);
             tracing::error!(%org, %error, "an organization's books cannot be settled");
             Ok(false)
         }
@@ -141,6 +143,7 @@ async fn one_by_one(
         match settle_one(app, *org, now).await {
             Ok(stop) => stops.extend(stop.map(|stop| (*org, stop))),
             Err(error) if is_nonsense(&error) => {
+                app.metrics.failures.billing.increment(1);
                 tracing::error!(%org, %error, "an organization's books cannot be settled");
                 let billing = store::billing(Everyone::for_worker("billing"));
                 billing.postpone(app.db.write(), *org, now + BROKEN_PAUSE).await?;

@@ -15,6 +15,7 @@ use domain::{
 use store::{Everyone, Tx, outbox::NewEvent};
 
 use super::error::Result;
+use crate::trace;
 pub use cloud_event::CloudEvent;
 pub(crate) use cloud_event::attributes;
 pub use kinds::Kinds;
@@ -72,6 +73,7 @@ pub async fn emit(tx: &Tx, events: &[Event], now: DateTime<Utc>) -> Result<()> {
     if events.is_empty() {
         return Ok(());
     }
+    let trace_parent = trace::current().map(|parent| parent.to_string());
     let mut rows = Vec::with_capacity(events.len());
     for event in events {
         rows.push(NewEvent {
@@ -81,7 +83,7 @@ pub async fn emit(tx: &Tx, events: &[Event], now: DateTime<Utc>) -> Result<()> {
             spread: event.subject.spread,
             kind: event.payload.kind(),
             data: event.payload.json()?,
-            trace_parent: None,
+            trace_parent: trace_parent.clone(),
             occurred_at: event.at,
         });
     }

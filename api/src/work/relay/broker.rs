@@ -1,7 +1,10 @@
 //! One connection to the broker with one channel that confirms. It is not repaired: whoever holds it
 //! connects anew. Every wait has a deadline, for brokers that are stopped by an alarm or vanish.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ExchangeKind,
@@ -18,6 +21,7 @@ pub(super) use crate::amqp::Error;
 use crate::{
     amqp::{self, in_time},
     config::Config,
+    metrics::Publisher,
 };
 
 /// For a connection with its channel and topology.
@@ -44,15 +48,16 @@ pub(super) struct Broker {
     keep_unroutable: bool,
     /// Unroutable messages are told once per connection.
     told: Mutex<bool>,
+    metrics: Publisher,
 }
 
 impl Broker {
     /// Connects, and declares the topology unless that is turned off.
-    pub async fn connect(config: &Config, url: &str) -> Result<Self, Error> {
-        in_time(CONNECT_DEADLINE, Self::open(config, url)).await
+    pub async fn connect(config: &Config, url: &str, metrics: Publisher) -> Result<Self, Error> {
+        in_time(CONNECT_DEADLINE, Self::open(config, url, metrics)).await
     }
 
-    async fn open(config: &Config, url: &str) -> Result<Self, Error> {
+    async fn open(config: &Config, url: &str, metrics: Publisher) -> Result<Self, Error> {
         let name = format!("crownest relay on {}", config.host);
         let connection = amqp::connect(config, url, name).await?;
         let channel = connection.create_channel().await?;
@@ -67,6 +72,7 @@ impl Broker {
             exchange,
             keep_unroutable: config.amqp_keep_unroutable,
             told: Mutex::new(false),
+            metrics,
         })
     }
 
@@ -82,7 +88,16 @@ impl Broker {
                 self.channel.basic_publish(exchange, key, options, body, properties).await?;
             Ok::<_, Error>(confirm.await?)
         };
-        match in_time(CONFIRM_DEADLINE, publishing).await? {
+        let began = Instant::now();
+        let confirmation = in_time(CONFIRM_DEADLINE, publishing).await?;
+        self.metrics.confirm_seconds.record(began.elapsed());
+        match &confirmation {
+            Confirmation::Ack(None) => self.metrics.confirms.increment(1),
+            Confirmation::Ack(Some(_)) => self.metrics.returns.increment(1),
+            Confirmation::Nack(_) => self.metrics.nacks.increment(1),
+            Confirmation::NotRequested => {}
+        }
+        match confirmation {
             Confirmation::Ack(None) => Ok(Outcome::Confirmed),
             // An unroutable message is acknowledged, too: it comes back with that.
             Confirmation::Ack(Some(_)) if !self.keep_unroutable => Ok(Outcome::Confirmed),

@@ -42,12 +42,15 @@ pub async fn run(app: Arc<App>) {
     let owner = format!("{}:{}", app.config.host, uuid::Uuid::new_v4().simple());
     let mut backoff = FIRST_BACKOFF;
     let mut told = false;
+    let metrics = &app.metrics.publisher;
     loop {
-        match Broker::connect(&app.config, &url).await {
+        match Broker::connect(&app.config, &url, metrics.clone()).await {
             Ok(broker) => {
+                metrics.connected.set(1);
                 tracing::info!("connected to the broker");
                 (backoff, told) = (FIRST_BACKOFF, false);
                 let error = relay(&app, &owner, &broker).await;
+                metrics.connected.set(0);
                 tracing::warn!(%error, "the broker is lost; connecting again");
                 broker.close().await;
             }
@@ -58,6 +61,7 @@ pub async fn run(app: Arc<App>) {
                 told = true;
             }
         }
+        metrics.connection_failures.increment(1);
         // With jitter, so that many servers do not come back at the same moment.
         let millis = u64::try_from(backoff.as_millis()).unwrap_or(u64::MAX);
         let jitter = rand::rng().random_range(millis / 2..=millis);
@@ -88,6 +92,7 @@ async fn relay(app: &Arc<App>, owner: &str, broker: &Broker) -> broker::Error {
                     tracing::warn!(%error, "the outbox cannot be read; trying again");
                 }
                 database_told = true;
+                app.metrics.failures.relay.increment(1);
                 tokio::time::sleep(UNROUTABLE_PAUSE).await;
                 continue;
             }
