@@ -127,7 +127,7 @@ impl App {
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
             db,
-            driver: Measured::new(driver, &metrics),
+            driver: Measured::around(driver, &metrics),
             metrics,
             clock,
             config,

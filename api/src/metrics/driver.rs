@@ -43,7 +43,7 @@ impl Handles {
 impl Measured {
     /// Counts what this driver is asked.
     #[must_use]
-    pub fn new(driver: Arc<dyn Driver>, metrics: &Metrics) -> Arc<dyn Driver> {
+    pub fn around(driver: Arc<dyn Driver>, metrics: &Metrics) -> Arc<dyn Driver> {
         let name = driver.name();
         let verbs = Verb::ALL.map(|verb| Handles::new(&metrics.registry, name, verb));
         Arc::new(Self { driver, verbs })

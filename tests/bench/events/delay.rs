@@ -13,10 +13,9 @@ use api::{
         events::{Event, Subject, emit},
     },
     bus::Nudge,
-    clock::SystemClock,
+    clock::{Clock, SystemClock},
     config::Config,
 };
-use chrono::Utc;
 use domain::id::SandboxId;
 use drivers::simulated::Simulated;
 use futures_util::{StreamExt, future::join_all};
@@ -78,7 +77,8 @@ pub fn report(table: &mut Table, delays: &Delays) {
 type Sent = Arc<Mutex<Vec<Option<Instant>>>>;
 
 async fn round(stage: &Stage, app: &Arc<App>) -> Result<[(Duration, Duration); 2]> {
-    let sandboxes: Vec<_> = (0..SANDBOXES).map(|_| SandboxId::generate(Utc::now())).collect();
+    let sandboxes: Vec<_> =
+        (0..SANDBOXES).map(|_| SandboxId::generate(SystemClock.now())).collect();
     // Once before, so that every part is warm, and for a sample.
     write(stage, app, &sandboxes, 0).await?;
     let connection = stage.connect().await?;
@@ -111,7 +111,7 @@ async fn round(stage: &Stage, app: &Arc<App>) -> Result<[(Duration, Duration); 2
         pace.tick().await;
         note(&sent, batch);
         let bodies = (0..BATCH).map(|n| {
-            let payload = usage(number(batch, n), sandboxes[n], Utc::now());
+            let payload = usage(number(batch, n), sandboxes[n], SystemClock.now());
             Ok(payload.json()?)
         });
         let bodies: Vec<String> = bodies.collect::<Result<_>>()?;
@@ -133,7 +133,7 @@ fn note(sent: &Sent, batch: usize) {
 
 /// What a server does: a transaction that ends with its events, then a nudge.
 async fn write(stage: &Stage, app: &App, sandboxes: &[SandboxId], batch: usize) -> Result<()> {
-    let now = Utc::now();
+    let now = SystemClock.now();
     let events = (0..BATCH).map(|n| {
         let sandbox = sandboxes[(batch * BATCH + n) % SANDBOXES];
         let payload = usage(number(batch, n), sandbox, now);

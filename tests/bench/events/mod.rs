@@ -9,9 +9,12 @@ mod rate;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use api::app::{
-    billing::Rules,
-    tenants::{self, Bootstrap},
+use api::{
+    app::{
+        billing::Rules,
+        tenants::{self, Bootstrap},
+    },
+    clock::{Clock, SystemClock},
 };
 use chrono::{DateTime, Utc};
 use domain::{
@@ -86,7 +89,7 @@ async fn organization(db: &Db) -> Result<OrganizationId> {
         key_name: "bench".to_owned(),
     };
     let rules = Rules::of(&api::config::Config::default());
-    Ok(tenants::bootstrap(db, &rules, Utc::now(), wanted).await?.organization.id)
+    Ok(tenants::bootstrap(db, &rules, SystemClock.now(), wanted).await?.organization.id)
 }
 
 /// A window's usage; `number` tells one from the other.

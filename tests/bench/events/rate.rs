@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use chrono::Utc;
+use api::clock::{Clock, SystemClock};
 use domain::id::SandboxId;
 use store::{Everyone, outbox::NewEvent};
 
@@ -72,7 +72,7 @@ pub async fn measure(
 
 /// Events as of a tick of many sandboxes, again and again.
 async fn fill(stage: &Stage) -> Result<()> {
-    let now = Utc::now();
+    let now = SystemClock.now();
     let sandboxes: Vec<_> = (0..SUBJECTS).map(|_| SandboxId::generate(now)).collect();
     for round in 0..EACH {
         let events = sandboxes.iter().map(|sandbox| {

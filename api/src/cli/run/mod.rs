@@ -281,9 +281,9 @@ mod tests {
             (json!({ "status": "exited" }), Err(125)),
             (json!({ "status": "paused" }), Err(125)),
         ] {
-            let ended = ending(&command).map_err(|failure| match with_code(failure) {
-                Failure::Ended(code, _) => code,
-                other => panic!("{command}: {other:?}"),
+            let ended = ending(&command).map_err(|failure| {
+                let Failure::Ended(code, _) = with_code(failure) else { panic!("{command}") };
+                code
             });
             assert_eq!(ended, wanted, "{command}");
         }
