@@ -30,8 +30,9 @@ bench: ## Measure with optimized programs what requests cost, as ratios to state
 lint: ## Check formatting, clippy and the shell scripts
 	@scripts/lint
 
-openapi: ## Write openapi.yaml anew from the code
-	@programs=$$(scripts/build) && "$$programs/crownest" openapi >openapi.yaml.new && mv openapi.yaml.new openapi.yaml
+openapi: ## Write openapi.yaml and openapi.admin.yaml anew from the code
+	@programs=$$(scripts/build) && "$$programs/crownest" openapi >openapi.yaml.new && mv openapi.yaml.new openapi.yaml \
+		&& "$$programs/crownest" openapi --admin >openapi.yaml.new && mv openapi.yaml.new openapi.admin.yaml
 
 clean: ## Remove what was built, and the data of quickstart and tests
 	@scripts/postgres stop

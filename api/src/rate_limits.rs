@@ -3,20 +3,16 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use domain::id::ApiKeyId;
 use governor::{
     Quota, RateLimiter,
     clock::{Clock, DefaultClock},
     middleware::StateInformationMiddleware,
     state::keyed::DefaultKeyedStateStore,
 };
+use uuid::Uuid;
 
-type Limiter = RateLimiter<
-    ApiKeyId,
-    DefaultKeyedStateStore<ApiKeyId>,
-    DefaultClock,
-    StateInformationMiddleware,
->;
+type Limiter =
+    RateLimiter<Uuid, DefaultKeyedStateStore<Uuid>, DefaultClock, StateInformationMiddleware>;
 
 /// The limiter of all keys.
 #[derive(Debug)]
@@ -47,9 +43,9 @@ impl RateLimits {
         Self { limiter }
     }
 
-    /// Counts one request of a key.
+    /// Counts one request of a key, a tenant's or an operator's.
     #[must_use]
-    pub fn check(&self, key: ApiKeyId) -> RateDecision {
+    pub fn check(&self, key: Uuid) -> RateDecision {
         let Some((limit, limiter)) = &self.limiter else {
             return RateDecision { limit: None, remaining: None, retry_after: None };
         };
@@ -83,7 +79,7 @@ mod tests {
     #[test]
     fn the_request_after_the_last_is_refused_for_its_key_alone() {
         let limits = RateLimits::per_minute(3);
-        let key = |n| ApiKeyId::from_uuid(uuid::Uuid::from_u128(n));
+        let key = Uuid::from_u128;
         let left: Vec<_> = (0..3).map(|_| limits.check(key(1)).remaining).collect();
         assert_eq!(left, [Some(2), Some(1), Some(0)]);
         assert!(limits.check(key(1)).retry_after.is_some());
@@ -93,7 +89,7 @@ mod tests {
     #[test]
     fn zero_is_no_limit() {
         let limits = RateLimits::per_minute(0);
-        let key = ApiKeyId::from_uuid(uuid::Uuid::nil());
+        let key = Uuid::nil();
         assert!((0..10_000).all(|_| limits.check(key).retry_after.is_none()));
     }
 }

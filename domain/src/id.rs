@@ -135,6 +135,8 @@ pub mod entity {
         Project ProjectId "prj";
         /// A credential of an organization.
         ApiKey ApiKeyId "key";
+        /// A credential of an operator.
+        AdminKey AdminKeyId "akey";
         /// An environment that sandboxes are made from.
         Template TemplateId "tpl";
         /// An immutable version of a template.
@@ -156,8 +158,8 @@ pub mod entity {
     }
 }
 pub use entity::{
-    ApiKeyId, CommandId, EventId, GrantId, OrganizationId, ProjectId, SandboxId, SigningKeyId,
-    StatementId, TemplateId, TemplateVersionId, TransactionId, UserId,
+    AdminKeyId, ApiKeyId, CommandId, EventId, GrantId, OrganizationId, ProjectId, SandboxId,
+    SigningKeyId, StatementId, TemplateId, TemplateVersionId, TransactionId, UserId,
 };
 
 #[cfg(test)]

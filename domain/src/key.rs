@@ -1,4 +1,5 @@
-//! API keys: their format, their parts and who they are for. Hashing and random bytes are elsewhere.
+//! Keys: their format, their parts and who they are for, tenants' and operators' alike. Hashing and
+//! random bytes are elsewhere.
 
 use std::fmt;
 
@@ -9,7 +10,32 @@ use crate::{
     scope::ScopeSet,
 };
 
-const PREFIX: &str = "cn_live_";
+/// Whose credential a key is. Nothing that one kind opens is opened by the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyKind {
+    /// A tenant's, for the public API.
+    Api,
+    /// An operator's, for the admin API.
+    Admin,
+}
+
+impl KeyKind {
+    /// What every key of the kind begins with.
+    #[must_use]
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Self::Api => "cn_live_",
+            Self::Admin => "cn_admin_",
+        }
+    }
+
+    /// What a key is shown and searched by: the prefix and the look-up part.
+    #[must_use]
+    pub fn display(self, lookup: &str) -> String {
+        format!("{}{lookup}", self.prefix())
+    }
+}
+
 /// Characters of the public look-up part.
 pub const LOOKUP_LEN: usize = 10;
 /// Characters of the secret part, its checksum not counted.
@@ -18,10 +44,13 @@ const CHECKSUM_LEN: usize = 6;
 /// The alphabet of the random parts; their entropy is `log2(62)` bits a character.
 pub const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// The whole key as its owner holds it: `cn_live_` + look-up part + `_` + secret + checksum (design,
-/// section 4). Shown once, never stored, never printed by `Debug`.
+/// The whole key as its owner holds it: its kind's prefix + look-up part + `_` + secret + checksum
+/// (design, section 4). Shown once, never stored, never printed by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct KeySecret(String);
+pub struct KeySecret {
+    kind: KeyKind,
+    text: String,
+}
 
 /// A text that no key of ours has: wrong form or wrong checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -34,18 +63,18 @@ impl KeySecret {
     ///
     /// # Errors
     /// [`InvalidKey`] when a part has another length or alphabet.
-    pub fn from_parts(lookup: &str, secret: &str) -> Result<Self, InvalidKey> {
-        let body = format!("{PREFIX}{lookup}_{secret}");
+    pub fn from_parts(kind: KeyKind, lookup: &str, secret: &str) -> Result<Self, InvalidKey> {
+        let body = format!("{}{lookup}_{secret}", kind.prefix());
         let checksum = checksum(&body);
-        Self::parse(&(body + &checksum))
+        Self::parse(kind, &(body + &checksum))
     }
 
-    /// Reads a key and checks its checksum, so that junk and typos cost no look-up.
+    /// Reads a key of a kind and checks its checksum, so that junk and typos cost no look-up.
     ///
     /// # Errors
-    /// [`InvalidKey`] for anything else.
-    pub fn parse(text: &str) -> Result<Self, InvalidKey> {
-        let rest = text.strip_prefix(PREFIX).ok_or(InvalidKey)?;
+    /// [`InvalidKey`] for anything else, keys of the other kind included.
+    pub fn parse(kind: KeyKind, text: &str) -> Result<Self, InvalidKey> {
+        let rest = text.strip_prefix(kind.prefix()).ok_or(InvalidKey)?;
         let (lookup, tail) = rest.split_once('_').ok_or(InvalidKey)?;
         let alphabet = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric());
         if lookup.len() != LOOKUP_LEN
@@ -59,25 +88,26 @@ impl KeySecret {
         if checksum(body) != given {
             return Err(InvalidKey);
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self { kind, text: text.to_owned() })
     }
 
     /// The public part that the row is found by.
     #[must_use]
     pub fn lookup(&self) -> &str {
-        &self.0[PREFIX.len()..PREFIX.len() + LOOKUP_LEN]
+        let start = self.kind.prefix().len();
+        &self.text[start..start + LOOKUP_LEN]
     }
 
     /// The last four characters, stored to help people tell keys apart.
     #[must_use]
     pub fn last_four(&self) -> &str {
-        &self.0[self.0.len() - 4..]
+        &self.text[self.text.len() - 4..]
     }
 
     /// The whole text. For hashing, comparing and showing it once.
     #[must_use]
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
@@ -85,12 +115,6 @@ impl fmt::Debug for KeySecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
-}
-
-/// The 18 characters by which a key is shown and searched: `cn_live_` and the look-up part.
-#[must_use]
-pub fn display_prefix(lookup: &str) -> String {
-    format!("{PREFIX}{lookup}")
 }
 
 /// CRC-32 in base 62, six characters, most significant first.
@@ -131,21 +155,45 @@ pub struct ApiKey {
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
+impl ApiKey {
+    /// The 18 characters by which it is shown and searched (contract, section 3).
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        KeyKind::Api.display(&self.lookup)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn key(kind: KeyKind) -> KeySecret {
+        KeySecret::from_parts(kind, "abcdefghij", &"x".repeat(32)).unwrap()
+    }
+
     #[test]
     fn a_key_is_read_as_it_is_built_and_one_wrong_character_is_noticed() {
-        let key = KeySecret::from_parts("abcdefghij", &"x".repeat(32)).unwrap();
-        assert_eq!(key.lookup(), "abcdefghij");
-        assert_eq!(display_prefix(key.lookup()), key.expose()[..18]);
-        assert_eq!(KeySecret::parse(key.expose()), Ok(key.clone()));
-        for at in 0..key.expose().len() {
-            let mut bytes = key.expose().as_bytes().to_vec();
-            bytes[at] = if bytes[at] == b'q' { b'r' } else { b'q' };
-            let typo = String::from_utf8(bytes).unwrap();
-            assert_eq!(KeySecret::parse(&typo), Err(InvalidKey), "typo at {at}");
+        for (kind, prefix) in
+            [(KeyKind::Api, "cn_live_abcdefghij"), (KeyKind::Admin, "cn_admin_abcdefghij")]
+        {
+            let key = key(kind);
+            assert_eq!(key.lookup(), "abcdefghij");
+            assert_eq!(kind.display(key.lookup()), prefix);
+            assert!(key.expose().starts_with(prefix));
+            assert_eq!(KeySecret::parse(kind, key.expose()), Ok(key.clone()));
+            for at in 0..key.expose().len() {
+                let mut bytes = key.expose().as_bytes().to_vec();
+                bytes[at] = if bytes[at] == b'q' { b'r' } else { b'q' };
+                let typo = String::from_utf8(bytes).unwrap();
+                assert_eq!(KeySecret::parse(kind, &typo), Err(InvalidKey), "typo at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_of_one_kind_is_none_of_the_other() {
+        for (kind, other) in [(KeyKind::Api, KeyKind::Admin), (KeyKind::Admin, KeyKind::Api)] {
+            assert_eq!(KeySecret::parse(other, key(kind).expose()), Err(InvalidKey), "{kind:?}");
         }
     }
 
@@ -158,13 +206,12 @@ mod tests {
             ("cn_agent_abcdefghij_x", "another kind"),
             ("cn_live_abcdefghé_ééééééééééééééééééé", "not ASCII"),
         ] {
-            assert_eq!(KeySecret::parse(junk), Err(InvalidKey), "{why}");
+            assert_eq!(KeySecret::parse(KeyKind::Api, junk), Err(InvalidKey), "{why}");
         }
     }
 
     #[test]
     fn debug_does_not_print_the_secret() {
-        let key = KeySecret::from_parts("abcdefghij", &"x".repeat(32)).unwrap();
-        assert_eq!(format!("{key:?}"), "***");
+        assert_eq!(format!("{:?}", key(KeyKind::Api)), "***");
     }
 }

@@ -4,6 +4,7 @@
 /// Every unique constraint of ours that is not a primary key: its name, and its columns as SQLite
 /// prints them.
 pub const UNIQUE: &[(&str, &str)] = &[
+    ("admin_keys_lookup_key", "admin_keys.lookup"),
     ("organizations_name_key", "organizations.name"),
     ("users_org_id_id_key", "users.org_id, users.id"),
     ("users_email_key", "users.org_id, users.email"),

@@ -54,6 +54,20 @@ pub struct ApiKeyRow {
     pub last_used_at: Option<i64>,
 }
 
+/// A row of `admin_keys` without its hash.
+#[derive(Debug, Clone, FromQueryResult)]
+pub struct AdminKeyRow {
+    pub id: Uuid,
+    pub name: String,
+    pub lookup: String,
+    pub last_four: String,
+    pub role: String,
+    pub created_by: Option<Uuid>,
+    pub created_at: i64,
+    pub revoked_at: Option<i64>,
+    pub last_used_at: Option<i64>,
+}
+
 /// The hash of a key and its organization, read beside an [`ApiKeyRow`].
 #[derive(Clone, FromQueryResult)]
 pub struct CredentialRow {

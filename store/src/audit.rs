@@ -3,6 +3,7 @@
 use domain::id::OrganizationId;
 use migrations::rows::AuditRow;
 use sea_orm::{ConnectionTrait, FromQueryResult};
+use uuid::Uuid;
 
 use crate::{
     Reach,
@@ -22,7 +23,52 @@ pub struct Audit {
     reach: Reach,
 }
 
-/// The end of an organization's chain.
+/// One of the chains that the trail consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chain {
+    /// What was done in or to an organization.
+    Organization(OrganizationId),
+    /// What concerns no organization, such as operators' keys.
+    Installation,
+}
+
+impl From<OrganizationId> for Chain {
+    fn from(org: OrganizationId) -> Self {
+        Self::Organization(org)
+    }
+}
+
+impl Chain {
+    /// What its rows have for `org_id`: no organization has the nil id.
+    #[must_use]
+    pub const fn org_id(self) -> Uuid {
+        match self {
+            Self::Organization(org) => org.uuid(),
+            Self::Installation => Uuid::nil(),
+        }
+    }
+
+    /// The chain that a row belongs to.
+    #[must_use]
+    pub fn of(row: &AuditRow) -> Self {
+        if row.org_id.is_nil() {
+            Self::Installation
+        } else {
+            Self::Organization(OrganizationId::from_uuid(row.org_id))
+        }
+    }
+}
+
+impl std::fmt::Display for Chain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Organization(org) => org.fmt(f),
+            Self::Installation => f.write_str("installation"),
+        }
+    }
+}
+
+/// The end of a chain.
 #[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
 pub struct ChainEnd {
     /// The number of the last entry; 0 before the first.
@@ -52,19 +98,14 @@ impl Audit {
     ///
     /// # Errors
     /// As any statement.
-    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, org = %org))]
-    pub async fn hold_chain(
-        &self,
-        tx: &Tx,
-        org: OrganizationId,
-        genesis: &[u8],
-    ) -> Result<ChainEnd> {
-        self.reach.must_cover(org, None)?;
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, %chain))]
+    pub async fn hold_chain(&self, tx: &Tx, chain: Chain, genesis: &[u8]) -> Result<ChainEnd> {
+        self.must_cover(chain)?;
         let end = Sql::new(
             "insert into audit_chains (org_id, last_seq, last_hash) values ($1, 0, $2)
              on conflict (org_id) do update set last_seq = audit_chains.last_seq
              returning last_seq, last_hash",
-            [org.uuid().into(), genesis.to_vec().into()],
+            [chain.org_id().into(), genesis.to_vec().into()],
         );
         let end = end.one(tx).await?;
         end.ok_or_else(|| Error::Corrupt("a chain that is held has an end".to_owned()))
@@ -78,7 +119,7 @@ impl Audit {
     pub async fn append(&self, tx: &Tx, entries: &[AuditRow]) -> Result<()> {
         let Some(last) = entries.last() else { return Ok(()) };
         for entry in entries {
-            self.reach.must_cover(OrganizationId::from_uuid(entry.org_id), None)?;
+            self.must_cover(Chain::of(entry))?;
         }
         let rows = entries.iter().map(|e| {
             [
@@ -114,26 +155,26 @@ impl Audit {
     ///
     /// # Errors
     /// As any statement.
-    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, org = %org))]
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, %chain))]
     pub async fn chain_end(
         &self,
         c: &impl ConnectionTrait,
-        org: OrganizationId,
+        chain: Chain,
     ) -> Result<Option<ChainEnd>> {
         let sql =
             Sql::new("select a.last_seq, a.last_hash from audit_chains a where a.org_id = ", []);
-        self.reach.by_org(sql.bind(org.uuid()), "a.org_id").one(c).await
+        self.reach.by_org(sql.bind(chain.org_id()), "a.org_id").one(c).await
     }
 
-    /// Entries of an organization after a number, in their order.
+    /// Entries of a chain after a number, in their order.
     ///
     /// # Errors
     /// As any statement.
-    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, org = %org))]
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, %chain))]
     pub async fn list(
         &self,
         c: &impl ConnectionTrait,
-        org: OrganizationId,
+        chain: Chain,
         filter: &AuditFilter,
         after: i64,
         limit: u32,
@@ -143,7 +184,7 @@ impl Audit {
                a.request_id, a.details, a.hash from audit_entries a where a.org_id = ",
             [],
         )
-        .bind(org.uuid())
+        .bind(chain.org_id())
         .text(" and a.seq > ")
         .bind(after);
         for (column, value) in
@@ -161,5 +202,14 @@ impl Audit {
         }
         let sql = self.reach.by_org(sql, "a.org_id").text(" order by a.seq limit ");
         sql.bind(i64::from(limit)).all(c).await
+    }
+
+    /// No tenant reaches the chain of the installation.
+    fn must_cover(&self, chain: Chain) -> Result<()> {
+        match (chain, &self.reach) {
+            (Chain::Organization(org), reach) => reach.must_cover(org, None),
+            (Chain::Installation, Reach::Everyone { .. }) => Ok(()),
+            (Chain::Installation, Reach::Tenant { .. }) => Err(Error::Missing("chain")),
+        }
     }
 }

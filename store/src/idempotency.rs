@@ -2,9 +2,10 @@
 //! as the same request is decided by the caller.
 
 use chrono::{DateTime, Utc};
-use domain::id::{ApiKeyId, CommandId, Id, Named, OrganizationId};
+use domain::id::{AdminKeyId, ApiKeyId, CommandId, Id, Named, OrganizationId};
 use migrations::rows::IdempotencyRow;
 use sea_orm::{ConnectionTrait, Value};
+use uuid::Uuid;
 
 use crate::{
     db::{Sql, Tx},
@@ -12,13 +13,20 @@ use crate::{
     time,
 };
 
+/// Whose request it is. Nobody gets an answer that was given to another credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// A key of an organization.
+    Tenant(OrganizationId, ApiKeyId),
+    /// An operator's key, of no organization.
+    Operator(AdminKeyId),
+}
+
 /// What a record is found by (contract, section 5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyScope {
-    /// The organization.
-    pub org: OrganizationId,
-    /// The credential.
-    pub key_id: ApiKeyId,
+    /// The credential, and the organization if it belongs to one.
+    pub asker: Asker,
     /// The HTTP method.
     pub method: String,
     /// The path with its ids.
@@ -53,6 +61,8 @@ pub type RecordId = Id<Record>;
 /// A record to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRecord {
+    /// Its id.
+    pub id: RecordId,
     /// What it is found by.
     pub scope: IdempotencyScope,
     /// Of the request.
@@ -69,9 +79,13 @@ pub struct NewRecord {
 
 impl IdempotencyScope {
     fn values(&self) -> [Value; 5] {
+        let (org, key) = match self.asker {
+            Asker::Tenant(org, key) => (org.uuid(), key.uuid()),
+            Asker::Operator(key) => (Uuid::nil(), key.uuid()),
+        };
         [
-            self.org.uuid().into(),
-            self.key_id.uuid().into(),
+            org.into(),
+            key.into(),
             self.method.as_str().into(),
             self.path.as_str().into(),
             self.key.as_str().into(),
@@ -83,7 +97,7 @@ impl IdempotencyScope {
 ///
 /// # Errors
 /// As any statement.
-#[tracing::instrument(level = "debug", skip_all, fields(org = %scope.org))]
+#[tracing::instrument(level = "debug", skip_all)]
 pub async fn find(c: &impl ConnectionTrait, scope: &IdempotencyScope) -> Result<Option<Record>> {
     let sql = Sql::new(
         "select id, fingerprint, command_id, status, body, created_at, expires_at
@@ -99,7 +113,7 @@ pub async fn find(c: &impl ConnectionTrait, scope: &IdempotencyScope) -> Result<
 ///
 /// # Errors
 /// As any statement.
-#[tracing::instrument(level = "debug", skip_all, fields(org = %record.scope.org))]
+#[tracing::instrument(level = "debug", skip_all)]
 pub async fn insert(tx: &Tx, record: &NewRecord) -> Result<bool> {
     let (status, body) = record.outcome.as_ref().map(|(s, b)| (i64::from(*s), b.clone())).unzip();
     let sql = Sql::new(
@@ -112,7 +126,7 @@ pub async fn insert(tx: &Tx, record: &NewRecord) -> Result<bool> {
              created_at = excluded.created_at, expires_at = excluded.expires_at
            where idempotency_records.expires_at <= excluded.created_at",
         record.scope.values().into_iter().chain([
-            RecordId::generate(record.created_at).uuid().into(),
+            record.id.uuid().into(),
             record.fingerprint.as_str().into(),
             record.command_id.map(Id::uuid).into(),
             status.into(),

@@ -4,10 +4,12 @@
 
 mod db;
 mod error;
+mod last_use;
 mod notify;
 mod reach;
 mod time;
 
+pub mod admin_keys;
 pub mod audit;
 pub mod billing;
 pub mod commands;

@@ -5,6 +5,7 @@ use std::{future::Future, sync::Arc};
 
 use api::app::{
     App,
+    audit::Actor,
     billing::{manage, statements, tick},
     error::Result,
 };
@@ -61,35 +62,46 @@ impl World {
     /// Grants credit.
     pub async fn grants(&self, team: &Team, new: manage::NewGrant) {
         let org = team.org();
-        self.operates(move |app| async move { manage::grant_credit(&app, org, new).await }).await;
+        self.operates(move |app| async move {
+            manage::grant_credit(&app, &Actor::operator(), org, new).await
+        })
+        .await;
     }
 
     /// Changes a plan now, or at an instant to come.
     pub async fn changes_plan(&self, team: &Team, plan: Plan, at: Option<&str>) {
         let (org, at) = (team.org(), at.map(time::at));
-        let change = move |app| async move { manage::set_plan(&app, org, plan, at, REASON).await };
+        let change = move |app| async move {
+            manage::set_plan(&app, &Actor::operator(), org, plan, at, REASON).await
+        };
         self.operates(change).await;
     }
 
     /// Sets how much may be invoiced in a month.
     pub async fn caps(&self, team: &Team, cap: Option<&str>) {
         let (org, cap) = (team.org(), cap.map(|cap| cap.parse().unwrap()));
-        let set = move |app| async move { manage::set_spend_cap(&app, org, cap, REASON).await };
+        let set = move |app| async move {
+            manage::set_spend_cap(&app, &Actor::operator(), org, cap, REASON).await
+        };
         self.operates(set).await;
     }
 
     /// Sets a limit whatever the plan says, or leaves it to the plan again.
     pub async fn limits(&self, team: &Team, name: &'static str, value: Option<u64>) {
         let org = team.org();
-        let set = move |app| async move { manage::set_limit(&app, org, name, value, REASON).await };
+        let set = move |app| async move {
+            manage::set_limit(&app, &Actor::operator(), org, name, value, REASON).await
+        };
         self.operates(set).await;
     }
 
     /// Publishes a pricing version that becomes valid `after` from now.
     pub async fn publishes(&self, after: &str, version: PricingVersion) {
         let version = PricingVersion { valid_from: self.now() + time::span(after), ..version };
-        self.operates(move |app| async move { manage::publish_pricing(&app, &version).await })
-            .await;
+        self.operates(move |app| async move {
+            manage::publish_pricing(&app, &Actor::operator(), &version).await
+        })
+        .await;
     }
 
     /// Publishes a pricing version and waits until it is in force.

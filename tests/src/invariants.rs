@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::id::SandboxId;
+use domain::id::{OrganizationId, SandboxId};
 use sea_orm::FromQueryResult;
-use store::Db;
+use store::{Db, audit::Chain};
 use uuid::Uuid;
 
 use crate::tables::{self, rows};
@@ -186,10 +186,11 @@ async fn wrong_chains(db: &Db) -> Vec<String> {
         id: Uuid,
     }
     let mut wrong = Vec::new();
-    for row in rows::<OrganizationRow>(db, "select id from organizations").await {
-        let org = domain::id::OrganizationId::from_uuid(row.id);
-        if let Some((seq, what)) = api::app::audit::verify(db, org).await.unwrap().broken {
-            wrong.push(format!("entry {seq} of the audit trail of {org}: {what}"));
+    let organizations = rows::<OrganizationRow>(db, "select id from organizations").await;
+    let organizations = organizations.into_iter().map(|row| OrganizationId::from_uuid(row.id));
+    for chain in organizations.map(Chain::from).chain([Chain::Installation]) {
+        if let Some((seq, what)) = api::app::audit::verify(db, chain).await.unwrap().broken {
+            wrong.push(format!("entry {seq} of the audit trail of {chain}: {what}"));
         }
     }
     for (rows, actions) in [

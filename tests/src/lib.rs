@@ -8,6 +8,7 @@
     reason = "names of a harness should say it; where they do not, they are told"
 )]
 
+pub mod admin;
 pub mod answer;
 pub mod asyncapi;
 pub mod books;
@@ -28,6 +29,7 @@ pub mod team;
 pub mod time;
 pub mod world;
 
+pub use admin::Admin;
 pub use answer::Answer;
 pub use client::Key;
 pub use mailbox::Mailbox;

@@ -21,6 +21,7 @@ use store::{
 use tokio::time::Instant;
 
 use crate::{
+    admin::Admin,
     client::{self, Address, Key},
     host::{Host, WorldClock},
     invariants,
@@ -167,6 +168,11 @@ impl World {
     /// The same on another plan.
     pub async fn team_on(&self, name: &str, plan: Plan) -> Team {
         Team::new(Arc::clone(&self.common), name, plan).await
+    }
+
+    /// An operator who may do everything.
+    pub async fn owner(&self) -> Admin {
+        Admin::new(Arc::clone(&self.common)).await
     }
 
     /// Somebody without a credential.

@@ -11,7 +11,8 @@ const MAX_LINES: usize = 500;
 /// Folders that are made, not written.
 const MADE: [&str; 5] = ["target", "node_modules", "venv", "__pycache__", "crownest-data"];
 /// What is no text, or not written by hand.
-const SKIPPED: [&str; 4] = ["Cargo.lock", "openapi.yaml", "tidy.rs", ".gitignore"];
+const SKIPPED: [&str; 5] =
+    ["Cargo.lock", "openapi.yaml", "openapi.admin.yaml", "tidy.rs", ".gitignore"];
 
 /// Words that no Rust file may hold, and why.
 const IN_RUST: [(&str, &str); 7] = [

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use domain::{
-    id::ApiKeyId,
-    key::{ApiKey, display_prefix},
-};
+use domain::{id::ApiKeyId, key::ApiKey};
 use serde_json::json;
 use store::{Page, PageRequest};
 
@@ -48,7 +45,7 @@ pub async fn revoke(app: &Arc<App>, caller: &Caller, id: ApiKeyId) -> Result<Api
         // One that was revoked before keeps its instant, and was told of then.
         if key.revoked_at == Some(store::truncate(now)) {
             events::emit(&tx, &[events::key_revoked(&key, now)], now).await?;
-            let details = json!({ "prefix": display_prefix(&key.lookup) });
+            let details = json!({ "prefix": key.prefix() });
             let act = Act::done("key.revoke", key.id, details);
             audit::write(&tx, key.org_id, &actor, &[act], now).await?;
         }

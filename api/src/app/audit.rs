@@ -1,15 +1,19 @@
 //! The audit trail: who did what, when, from where, on what, with what outcome. Entries are written in
 //! the transaction of what they tell of, and chained by hashes per organization, so that one that was
-//! changed, removed, inserted or moved later is found. Entries are never deleted.
+//! changed, removed, inserted or moved later is found. What concerns no organization, such as
+//! operators' keys, is in a chain of the installation. Entries are never deleted.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use domain::id::OrganizationId;
+use domain::{Code, id::OrganizationId};
 use migrations::rows::AuditRow;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use store::{ConnectionTrait, Db, Everyone, Tx, audit::AuditFilter};
+use store::{
+    ConnectionTrait, Db, Everyone, Tx,
+    audit::{AuditFilter, Chain},
+};
 
-use super::{Caller, error::Result};
+use super::{Caller, admin::AdminCaller, error::Result};
 
 /// Entries read at a time.
 const PAGE: u32 = 1_000;
@@ -17,7 +21,7 @@ const PAGE: u32 = 1_000;
 /// Who acts, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
-    /// A key's id, `operator`, or `platform` for what nobody asked for.
+    /// A key's id, tenant's or operator's, `operator`, or `platform` for what nobody asked for.
     pub name: String,
     /// The address that the request came from; empty for none.
     pub origin: String,
@@ -29,6 +33,16 @@ impl Actor {
     /// Whoever sent a request.
     #[must_use]
     pub fn of(caller: &Caller) -> Self {
+        Self {
+            name: caller.key.id.to_string(),
+            origin: caller.origin.clone(),
+            request_id: caller.request_id.clone(),
+        }
+    }
+
+    /// The operator who sent a request.
+    #[must_use]
+    pub fn of_admin(caller: &AdminCaller) -> Self {
         Self {
             name: caller.key.id.to_string(),
             origin: caller.origin.clone(),
@@ -68,16 +82,28 @@ impl Act {
     pub fn done(action: &'static str, object: impl ToString, details: Value) -> Self {
         Self { action, object: object.to_string(), outcome: "ok".to_owned(), details }
     }
+
+    /// Something that was asked for and refused.
+    #[must_use]
+    pub fn refused(
+        action: &'static str,
+        object: impl ToString,
+        code: Code,
+        details: Value,
+    ) -> Self {
+        let outcome = code.as_str().to_owned();
+        Self { action, object: object.to_string(), outcome, details }
+    }
 }
 
 /// Writes down acts. The very last thing that a transaction does, after its events: it holds the
-/// organization's chain from here on.
+/// chain from here on.
 ///
 /// # Errors
 /// When the database refuses.
 pub async fn write(
     tx: &Tx,
-    org: OrganizationId,
+    chain: impl Into<Chain>,
     actor: &Actor,
     acts: &[Act],
     now: DateTime<Utc>,
@@ -85,14 +111,15 @@ pub async fn write(
     if acts.is_empty() {
         return Ok(());
     }
+    let chain = chain.into();
     let trail = store::audit(Everyone::for_worker("audit"));
-    let end = trail.hold_chain(tx, org, &genesis(org)).await?;
+    let end = trail.hold_chain(tx, chain, &genesis(chain)).await?;
     let (mut seq, mut hash) = (end.last_seq, end.last_hash);
     let mut rows = Vec::with_capacity(acts.len());
     for act in acts {
         seq += 1;
         let mut row = AuditRow {
-            org_id: org.uuid(),
+            org_id: chain.org_id(),
             seq,
             at: now.timestamp_micros(),
             actor: actor.name.clone(),
@@ -111,9 +138,9 @@ pub async fn write(
     Ok(trail.append(tx, &rows).await?)
 }
 
-/// Where an organization's chain begins: no two begin alike, so none can be put in another's place.
-fn genesis(org: OrganizationId) -> Vec<u8> {
-    Sha256::digest(format!("crownest audit chain of {org}")).to_vec()
+/// Where a chain begins: no two begin alike, so none can be put in another's place.
+fn genesis(chain: Chain) -> Vec<u8> {
+    Sha256::digest(format!("crownest audit chain of {chain}")).to_vec()
 }
 
 /// The hash of an entry: SHA-256 over the hash before it and every column, each with its length before
@@ -151,20 +178,21 @@ pub struct Verified {
     pub broken: Option<(i64, String)>,
 }
 
-/// Computes an organization's chain anew.
+/// Computes a chain anew.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn verify(db: &Db, org: OrganizationId) -> Result<Verified> {
+pub async fn verify(db: &Db, chain: impl Into<Chain>) -> Result<Verified> {
+    let chain = chain.into();
     let snapshot = db.snapshot().await?;
     let trail = store::audit(Everyone::for_worker("audit verify"));
-    let (mut seq, mut hash) = (0, genesis(org));
+    let (mut seq, mut hash) = (0, genesis(chain));
     let broken = |n: i64, seq: i64, what: &str| Verified {
         n_entries: u64::try_from(n).unwrap_or(0),
         broken: Some((seq, what.to_owned())),
     };
     loop {
-        let page = trail.list(&snapshot, org, &AuditFilter::default(), seq, PAGE).await?;
+        let page = trail.list(&snapshot, chain, &AuditFilter::default(), seq, PAGE).await?;
         if page.is_empty() {
             break;
         }
@@ -179,7 +207,7 @@ pub async fn verify(db: &Db, org: OrganizationId) -> Result<Verified> {
             (seq, hash) = (row.seq, row.hash);
         }
     }
-    let end = trail.chain_end(&snapshot, org).await?;
+    let end = trail.chain_end(&snapshot, chain).await?;
     match end {
         None if seq > 0 => Ok(broken(seq, seq, "the end of the chain is missing")),
         Some(end) if end.last_seq > seq => {
@@ -192,20 +220,21 @@ pub async fn verify(db: &Db, org: OrganizationId) -> Result<Verified> {
     }
 }
 
-/// Prints an organization's entries as JSON lines, oldest first.
+/// Prints a chain's entries as JSON lines, oldest first.
 ///
 /// # Errors
 /// When the database does not answer or `print` fails.
 pub async fn export(
     c: &impl ConnectionTrait,
-    org: OrganizationId,
+    chain: impl Into<Chain>,
     filter: &AuditFilter,
     mut print: impl FnMut(&str) -> std::io::Result<()>,
 ) -> anyhow::Result<()> {
+    let chain = chain.into();
     let trail = store::audit(Everyone::for_worker("audit export"));
     let mut after = 0;
     loop {
-        let page = trail.list(c, org, filter, after, PAGE).await?;
+        let page = trail.list(c, chain, filter, after, PAGE).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = last.seq;
         for row in &page {
@@ -216,8 +245,12 @@ pub async fn export(
 
 fn line(row: &AuditRow) -> Value {
     let at = DateTime::from_timestamp_micros(row.at);
+    let org_id: Option<OrganizationId> = match Chain::of(row) {
+        Chain::Organization(org) => Some(org),
+        Chain::Installation => None,
+    };
     json!({
-        "orgId": OrganizationId::from_uuid(row.org_id),
+        "orgId": org_id,
         "seq": row.seq,
         "at": at.map(|at| at.to_rfc3339_opts(SecondsFormat::Micros, true)),
         "actor": row.actor,

@@ -5,10 +5,10 @@ use chrono::TimeDelta;
 use domain::{Code, Refused, id::CommandId};
 use store::{
     Tx,
-    idempotency::{IdempotencyScope, NewRecord, Record},
+    idempotency::{Asker, IdempotencyScope, NewRecord, Record, RecordId},
 };
 
-use super::{App, Caller, error::Result};
+use super::{App, Caller, admin::AdminCaller, error::Result};
 
 /// How long a key is remembered.
 pub const RETENTION: TimeDelta = TimeDelta::hours(24);
@@ -46,11 +46,22 @@ pub enum Known {
     Running(Record, Option<CommandId>),
 }
 
+impl From<&Caller> for Asker {
+    fn from(caller: &Caller) -> Self {
+        Self::Tenant(caller.org_id(), caller.key.id)
+    }
+}
+
+impl From<&AdminCaller> for Asker {
+    fn from(caller: &AdminCaller) -> Self {
+        Self::Operator(caller.key.id)
+    }
+}
+
 impl Idempotent {
-    fn scope(&self, caller: &Caller) -> IdempotencyScope {
+    fn scope(&self, asker: Asker) -> IdempotencyScope {
         IdempotencyScope {
-            org: caller.org_id(),
-            key_id: caller.key.id,
+            asker,
             method: self.method.to_owned(),
             path: self.path.clone(),
             key: self.key.clone(),
@@ -62,9 +73,13 @@ impl Idempotent {
 ///
 /// # Errors
 /// `idempotency_key_reused` when the key was used for another request.
-pub async fn look_up(app: &App, caller: &Caller, request: Option<&Idempotent>) -> Result<Known> {
+pub async fn look_up(
+    app: &App,
+    asker: impl Into<Asker>,
+    request: Option<&Idempotent>,
+) -> Result<Known> {
     let Some(request) = request else { return Ok(Known::Fresh) };
-    let found = store::idempotency::find(app.db.read(), &request.scope(caller)).await?;
+    let found = store::idempotency::find(app.db.read(), &request.scope(asker.into())).await?;
     let now = app.clock.now();
     let Some(record) = found.filter(|record| record.expires_at > now) else {
         return Ok(Known::Fresh);
@@ -93,20 +108,46 @@ pub async fn look_up(app: &App, caller: &Caller, request: Option<&Idempotent>) -
 pub async fn record(
     app: &App,
     tx: &Tx,
-    caller: &Caller,
+    asker: impl Into<Asker>,
     request: Option<&Idempotent>,
     command_id: Option<CommandId>,
     answer: Option<&Answer>,
 ) -> Result<bool> {
     let Some(request) = request else { return Ok(true) };
+    Ok(insert(app, tx, asker.into(), request, command_id, answer).await?.is_some())
+}
+
+/// Writes the record of a request whose answer the same transaction finds out, and says which one is
+/// to be finished with it. `None`: the same request is ahead.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn reserve(
+    app: &App,
+    tx: &Tx,
+    asker: impl Into<Asker>,
+    request: &Idempotent,
+) -> Result<Option<RecordId>> {
+    insert(app, tx, asker.into(), request, None, None).await
+}
+
+async fn insert(
+    app: &App,
+    tx: &Tx,
+    asker: Asker,
+    request: &Idempotent,
+    command_id: Option<CommandId>,
+    answer: Option<&Answer>,
+) -> Result<Option<RecordId>> {
     let now = app.clock.now();
     let record = NewRecord {
-        scope: request.scope(caller),
+        id: RecordId::generate(now),
+        scope: request.scope(asker),
         fingerprint: request.fingerprint.clone(),
         command_id,
         outcome: answer.map(|answer| (answer.status, answer.body.clone())),
         created_at: now,
         expires_at: now + RETENTION,
     };
-    Ok(store::idempotency::insert(tx, &record).await?)
+    Ok(store::idempotency::insert(tx, &record).await?.then_some(record.id))
 }

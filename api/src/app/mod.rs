@@ -1,6 +1,7 @@
 //! The use cases: may they, may it, then one transaction. The only place with transactions; knows
 //! neither HTTP nor SQL.
 
+pub mod admin;
 pub mod api_keys;
 pub mod audit;
 pub mod billing;

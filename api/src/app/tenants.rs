@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     Refused,
     id::{ApiKeyId, OrganizationId, ProjectId, UserId},
-    key::{ApiKey, KeySecret, display_prefix},
+    key::{ApiKey, KeyKind, KeySecret},
     limits::Plan,
     organization::{Organization, Project, User, check_name},
     scope::{Scope, ScopeSet},
@@ -72,10 +72,13 @@ pub async fn bootstrap(
         return Err(Refused::invalid("scopes", "scopes must name at least one scope").into());
     }
     let name = check_name(&wanted.organization, "organization")?;
-    let secret = auth::generate_key();
+    let secret = auth::generate_key(KeyKind::Api);
     let hash = auth::hash_key(&secret);
     let tx = db.begin().await?;
-    let organization = organization(&tx, rules, now, name, wanted.plan).await?;
+    let organization = match store::organizations::find_by_name(&tx, &name).await? {
+        Some(found) => found,
+        None => make_organization(&tx, rules, now, name, wanted.plan).await?,
+    };
     let reach = Reach::Tenant { org: organization.id, projects: None };
     let user_id = user(&tx, now, organization.id, &wanted.email).await?;
     let project_id = project(&tx, now, &organization, wanted.project.as_deref()).await?;
@@ -105,23 +108,24 @@ pub async fn bootstrap(
     store::api_keys(reach).insert(&tx, &key, &hash).await?;
     events::emit(&tx, &[events::key_created(&key)], now).await?;
     let scopes: Vec<_> = key.scopes.iter().map(Scope::as_str).collect();
-    let details = json!({ "prefix": display_prefix(&key.lookup), "scopes": scopes });
+    let details = json!({ "prefix": key.prefix(), "scopes": scopes });
     let act = Act::done("key.create", key.id, details);
     audit::write(&tx, organization.id, &Actor::operator(), &[act], now).await?;
     tx.commit().await?;
     Ok(Bootstrapped { organization, user_id, project_id, key, secret })
 }
 
-async fn organization(
+/// Makes an organization with its default project and its account.
+///
+/// # Errors
+/// `Taken` for a name that exists.
+pub(super) async fn make_organization(
     tx: &Tx,
     rules: &Rules,
     now: DateTime<Utc>,
     name: String,
     plan: Plan,
 ) -> Result<Organization> {
-    if let Some(found) = store::organizations::find_by_name(tx, &name).await? {
-        return Ok(found);
-    }
     let organization = Organization {
         id: OrganizationId::generate(now),
         name,

@@ -4,7 +4,10 @@ use std::{io::Write, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
-use store::{PageRequest, audit::AuditFilter};
+use store::{
+    PageRequest,
+    audit::{AuditFilter, Chain},
+};
 
 use super::{Ending, Failure, billing::Whose, help, values};
 use crate::app::{App, audit};
@@ -24,7 +27,7 @@ pub enum Command {
         help::CHECK,
     ))]
     Verify(Verify),
-    /// Print an organization's trail as JSON lines, oldest first.
+    /// Print a trail as JSON lines, oldest first.
     #[command(after_help = help::with(
         &[
             "crownest audit export --action sandbox.kill --from 2031-01-01 --organization acme",
@@ -37,17 +40,29 @@ pub enum Command {
 /// Whose trail to verify.
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// The organization's name or id; all of them without one.
+    /// The organization's name or id; all of them and the installation's own without one.
     #[arg(long, value_name = "NAME-OR-ID")]
     organization: Option<String>,
+}
+
+/// Which trail to print.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Trail {
+    /// The organization's name or id.
+    #[arg(long, value_name = "NAME-OR-ID")]
+    organization: Option<String>,
+    /// The installation's own: what operators did to no organization, and what they were refused.
+    #[arg(long)]
+    installation: bool,
 }
 
 /// Which entries to print.
 #[derive(Debug, Args)]
 pub struct Export {
     #[command(flatten)]
-    whose: Whose,
-    /// Only what this actor did: a key's id, `operator` or `platform`.
+    trail: Trail,
+    /// Only what this actor did: a key's or admin key's id, `operator` or `platform`.
     #[arg(long)]
     actor: Option<String>,
     /// Only this action, such as `sandbox.kill`.
@@ -76,7 +91,10 @@ pub async fn run(
     match command {
         Command::Verify(arguments) => verify(app, arguments, out).await,
         Command::Export(arguments) => {
-            let organization = arguments.whose.find(app).await?;
+            let chain = match arguments.trail.organization {
+                Some(organization) => Whose { organization }.find(app).await?.id.into(),
+                None => Chain::Installation,
+            };
             let filter = AuditFilter {
                 actor: arguments.actor,
                 action: arguments.action,
@@ -85,7 +103,7 @@ pub async fn run(
                 until: arguments.until.map(|at| at.timestamp_micros()),
             };
             let print = |line: &str| out.write_all(line.as_bytes());
-            audit::export(app.db.read(), organization.id, &filter, print).await?;
+            audit::export(app.db.read(), chain, &filter, print).await?;
             Ok(Ending::Done)
         }
     }
@@ -98,6 +116,14 @@ async fn verify(
 ) -> Result<Ending, Failure> {
     let (mut n_organizations, mut n_entries, mut ending) = (0, 0, Ending::Done);
     let mut page = PageRequest { limit: PAGE, after: None };
+    if arguments.organization.is_none() {
+        let verified = audit::verify(&app.db, Chain::Installation).await?;
+        n_entries += verified.n_entries;
+        if let Some((seq, what)) = verified.broken {
+            ending = Ending::Wrong;
+            writeln!(out, "installation, entry {seq}: {what}")?;
+        }
+    }
     loop {
         let (organizations, more) = match &arguments.organization {
             Some(organization) => {

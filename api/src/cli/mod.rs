@@ -102,7 +102,7 @@ pub enum Command {
         help::OPERATOR,
     ))]
     Serve,
-    /// Make an organization with its default project and a key; print the key, which is shown once.
+    /// Make an organization with its default project and a key, or an admin key; print it, once.
     #[command(after_help = help::with(
         &[
             "crownest bootstrap --organization acme",
@@ -126,9 +126,16 @@ pub enum Command {
     /// Print what happens, for billing pipelines and whoever else listens.
     #[command(subcommand, after_help = help::with(&["crownest events tail"], help::GROUP))]
     Events(events::Command),
-    /// Print the OpenAPI document.
-    #[command(after_help = help::with(&["crownest openapi > openapi.yaml"], help::PLAIN))]
-    Openapi,
+    /// Print the OpenAPI document of the public API, or of the admin API.
+    #[command(after_help = help::with(
+        &["crownest openapi > openapi.yaml", "crownest openapi --admin > openapi.admin.yaml"],
+        help::PLAIN,
+    ))]
+    Openapi {
+        /// The admin API's.
+        #[arg(long)]
+        admin: bool,
+    },
     /// Print a script that completes this program's words in a shell.
     #[command(after_help = help::with(
         &[
@@ -156,7 +163,7 @@ impl Command {
             | Self::Billing(_)
             | Self::Audit(_)
             | Self::Events(_)
-            | Self::Openapi
+            | Self::Openapi { .. }
             | Self::Completions(_) => Form::People,
         }
     }
@@ -175,7 +182,11 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<Ending, Failure> {
         Command::Files(command) => files::run(command, out).await?,
         Command::Usage(arguments) => done(usage::run(&arguments, out).await)?,
         Command::Completions(arguments) => done(completions::run(&arguments, out))?,
-        Command::Openapi => done(print_document(out))?,
+        Command::Openapi { admin } => {
+            let document = if admin { &http::openapi::ADMIN } else { &http::openapi::PUBLIC };
+            out.write_all(document.yaml().as_bytes())?;
+            Ending::Done
+        }
         Command::Serve => {
             let config = config()?;
             let exporter = start_logging(&config)?;
@@ -197,10 +208,6 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<Ending, Failure> {
 
 fn done(result: Result<(), Failure>) -> Result<Ending, Failure> {
     result.map(|()| Ending::Done)
-}
-
-fn print_document(out: &mut impl Write) -> Result<(), Failure> {
-    Ok(out.write_all(http::openapi::yaml().as_bytes())?)
 }
 
 fn start_logging(config: &Config) -> Result<Option<Exporter>, Failure> {

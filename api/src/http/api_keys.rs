@@ -5,7 +5,7 @@ use poem_openapi::{Object, OpenApi, param::Path};
 use chrono::{DateTime, Utc};
 use domain::{
     id::{ApiKeyId, OrganizationId, ProjectId, UserId, entity},
-    key::{ApiKey, display_prefix},
+    key::ApiKey,
     scope::Scope,
 };
 
@@ -47,7 +47,7 @@ impl From<&ApiKey> for ApiKeyView {
             id: Wire(key.id),
             org_id: Wire(key.org_id),
             name: key.name.clone(),
-            prefix: display_prefix(&key.lookup),
+            prefix: key.prefix(),
             last4: key.last_four.clone(),
             project_ids: projects.map(|ids| ids.iter().copied().map(Wire).collect()),
             scopes: key.scopes.iter().map(Wire).collect(),

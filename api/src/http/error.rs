@@ -16,7 +16,7 @@ use poem_openapi::{
 };
 use serde_json::{Map, Value};
 
-use domain::{Code, Refused, scope::Scope};
+use domain::{Code, Refused, admin::Role, scope::Scope};
 use drivers::{DriverError, ErrorKind};
 
 use super::wire::inline_type;
@@ -44,7 +44,7 @@ struct ErrorView {
     code: String,
     /// Why, for people.
     message: String,
-    /// More, by code: `field`, `requiredScope`, `limit`, `retryAfterMs`.
+    /// More, by code: `field`, `requiredScope`, `requiredRoles`, `limit`, `retryAfterMs`.
     details: Option<Details>,
     /// The request, as in `x-request-id`.
     request_id: String,
@@ -95,6 +95,12 @@ impl ApiError {
     /// The answer to a key without the scope that the operation needs.
     pub fn lacks_scope(scope: Scope) -> impl Fn(Refused) -> Self {
         move |refused| Self::from(refused).detail("requiredScope", scope.as_str())
+    }
+
+    /// The answer to an operator whose role may not call the operation.
+    pub fn lacks_role(roles: &'static [Role]) -> impl Fn(Refused) -> Self {
+        let roles: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
+        move |refused| Self::from(refused).detail("requiredRoles", roles.clone())
     }
 
     /// The answer to a key whose request window is used up.

@@ -1,6 +1,7 @@
 //! The wire: parses requests, calls use cases, prints answers. poem's types end here; no rule of the
 //! domain starts here.
 
+mod admin;
 mod api_keys;
 mod commands;
 mod context;
@@ -20,7 +21,7 @@ mod wire;
 use std::sync::Arc;
 
 use poem::{Endpoint, IntoEndpoint, Response};
-use poem_openapi::Tags;
+use poem_openapi::{OpenApiService, Tags};
 
 use crate::app::App;
 
@@ -69,9 +70,10 @@ enum Tag {
     Discovery,
 }
 
-/// The whole server as poem serves it.
+/// The whole server as poem serves it: both APIs, which have documents and credentials of their own.
 #[must_use]
 pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> {
     operations::check();
-    envelope::Envelope::new(app, openapi::service().into_endpoint())
+    let service = OpenApiService::new((apis(), admin::apis()), "crownest", "");
+    envelope::Envelope::new(app, service.into_endpoint())
 }

@@ -1,5 +1,5 @@
-//! The OpenAPI document: poem-openapi's 3.0 description, turned into 3.1 and completed with what its
-//! macros cannot say. `openapi.yaml` at the root is this, without a server.
+//! The OpenAPI documents: poem-openapi's 3.0 descriptions, turned into 3.1 and completed with what its
+//! macros cannot say. `openapi.yaml` and `openapi.admin.yaml` at the root are these, without a server.
 
 use std::sync::LazyLock;
 
@@ -11,61 +11,72 @@ use serde_json::{Map, Value, json};
 use domain::Code;
 
 use super::{
-    Apis,
-    operations::{self, Operation},
+    admin,
+    operations::{self, Needs, Operation},
 };
 
 mod schema;
 
-const TITLE: &str = "CrowNest API";
+/// A document, made once: nothing in it depends on a request.
+pub struct Document(LazyLock<Value>);
+
+/// The public API's, `openapi.yaml`.
+pub static PUBLIC: Document = Document(LazyLock::new(|| {
+    let service = OpenApiService::new(super::apis(), "CrowNest API", VERSION);
+    let description = "Isolated live sandboxes over HTTP. Errors are always the envelope of the \
+        `ErrorEnvelope` schema; clients branch on its `code`.";
+    build(&service.spec(), "CrowNest API", description)
+}));
+
+/// The admin API's, `openapi.admin.yaml`.
+pub static ADMIN: Document = Document(LazyLock::new(|| {
+    let service = OpenApiService::new(admin::apis(), "CrowNest Admin API", VERSION);
+    let description = "The operator's side of CrowNest. Errors, pages and idempotency are those of the \
+        public API; unknown fields and parameters are refused, and amounts are decimal strings.";
+    let mut document = build(&service.spec(), "CrowNest Admin API", description);
+    schema::close_requests(&mut document);
+    document
+}));
+
 const VERSION: &str = "1.0.0";
-const DESCRIPTION: &str = "Isolated live sandboxes over HTTP. Errors are always the envelope of the \
-    `ErrorEnvelope` schema; clients branch on its `code`.";
 
-/// The document without a server, made once: nothing in it depends on a request.
-static DOCUMENT: LazyLock<Value> = LazyLock::new(build);
+impl Document {
+    /// The document of a server that is reached under `base_url`.
+    #[must_use]
+    pub fn served_at(&self, base_url: &str) -> Ordered {
+        let mut document = self.0.clone();
+        document["servers"] = json!([{ "url": base_url }]);
+        Ordered(document)
+    }
 
-/// The document of a server that is reached under `base_url`.
-#[must_use]
-pub fn document(base_url: &str) -> Ordered {
-    let mut document = DOCUMENT.clone();
-    document["servers"] = json!([{ "url": base_url }]);
-    Ordered(document)
+    /// The document as it is kept in the repository, without a server.
+    ///
+    /// # Panics
+    /// Never: a JSON value can be printed as YAML.
+    #[must_use]
+    pub fn yaml(&self) -> String {
+        serde_yaml_ng::to_string(&Ordered(self.0.clone())).expect("a JSON value is YAML")
+    }
 }
 
-/// The document as it is kept in the repository.
-///
-/// # Panics
-/// Never: a JSON value can be printed as YAML.
-#[must_use]
-pub fn yaml() -> String {
-    serde_yaml_ng::to_string(&Ordered(DOCUMENT.clone())).expect("a JSON value is YAML")
-}
-
-/// The page that shows the document, with everything it needs inside, so that it works offline.
+/// The page that shows the public document, with everything it needs inside, so that it works offline.
 #[must_use]
 pub fn docs_page() -> String {
-    let service = service();
+    let service = OpenApiService::new(super::apis(), "CrowNest API", VERSION);
     // The page is poem's, but its description is not the finished one. A server of "/" is whatever
     // the page came from.
-    service.swagger_ui_html().replacen(&service.spec(), &document("/").to_string(), 1)
+    service.swagger_ui_html().replacen(&service.spec(), &PUBLIC.served_at("/").to_string(), 1)
 }
 
-/// The operations as one service.
-#[must_use]
-pub fn service() -> OpenApiService<Apis, ()> {
-    OpenApiService::new(super::apis(), TITLE, VERSION)
-}
-
-fn build() -> Value {
+fn build(spec: &str, title: &str, description: &str) -> Value {
     let mut document: Value =
-        serde_json::from_str(&service().spec()).expect("poem prints its description as JSON");
+        serde_json::from_str(spec).expect("poem prints its description as JSON");
     schema::modernize(&mut document);
     document["openapi"] = json!("3.1.0");
     document["info"] = json!({
-        "title": TITLE,
+        "title": title,
         "version": VERSION,
-        "description": DESCRIPTION,
+        "description": description,
         "license": { "name": "Apache License 2.0", "identifier": "Apache-2.0" },
     });
     document["servers"] = json!([{ "url": "/" }]);
@@ -84,7 +95,14 @@ fn build() -> Value {
 fn complete(operation: &mut Value, shared: &mut Map<String, Value>) {
     let id = operation["operationId"].as_str().unwrap_or_default();
     let row = operations::by_id(id).expect("every operation has a row");
-    operation["x-crownest-required-scope"] = json!(row.scope.map(domain::scope::Scope::as_str));
+    match row.needs {
+        Needs::Nothing => operation["x-crownest-required-scope"] = Value::Null,
+        Needs::Scope(scope) => operation["x-crownest-required-scope"] = json!(scope.as_str()),
+        Needs::Role(roles) => {
+            let roles: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
+            operation["x-crownest-roles"] = json!(roles);
+        }
+    }
     if operation.get("security").is_none() {
         operation["security"] = json!([]);
     }
@@ -201,6 +219,7 @@ const FIRST: &[&str] = &[
     "deprecated",
     "security",
     "x-crownest-required-scope",
+    "x-crownest-roles",
     "parameters",
     "requestBody",
     "responses",
@@ -260,34 +279,54 @@ mod tests {
 
     #[test]
     fn every_operation_says_what_the_contract_asks_for() {
-        for (path, method, operation) in operations(&DOCUMENT) {
-            let at = format!("{method} {path}");
-            assert!(operation["operationId"].is_string(), "{at}: id");
-            assert_eq!(operation["tags"].as_array().map(Vec::len), Some(1), "{at}: tag");
-            assert!(operation["summary"].as_str().unwrap().ends_with('.'), "{at}: summary");
-            assert!(operation.get("x-crownest-required-scope").is_some(), "{at}: scope");
-            let asks_for_a_key = !operation["security"].as_array().unwrap().is_empty();
-            let is_public = !path.starts_with("/v1/") || path.ends_with("/logs/download");
-            assert_eq!(asks_for_a_key, !is_public, "{at}: security");
-            assert_eq!(
-                operation["responses"].get("401").is_some(),
-                path.starts_with("/v1/"),
-                "{at}"
-            );
-            let takes_json = operation.get("requestBody").is_some();
-            assert_eq!(operation["responses"].get("415").is_some(), takes_json, "{at}: 415");
+        for (document, prefix, mark) in [
+            (&PUBLIC, "/v1/", "x-crownest-required-scope"),
+            (&ADMIN, "/admin/v1/", "x-crownest-roles"),
+        ] {
+            for (path, method, operation) in operations(&document.0) {
+                let at = format!("{method} {path}");
+                assert!(operation["operationId"].is_string(), "{at}: id");
+                assert_eq!(operation["tags"].as_array().map(Vec::len), Some(1), "{at}: tag");
+                assert!(operation["summary"].as_str().unwrap().ends_with('.'), "{at}: summary");
+                let asks_for_a_key = !operation["security"].as_array().unwrap().is_empty();
+                let documents = path.ends_with("/openapi.json");
+                let is_public = !path.starts_with(prefix) || documents;
+                assert_eq!(
+                    asks_for_a_key,
+                    !is_public && !path.ends_with("/logs/download"),
+                    "{at}: security"
+                );
+                assert_eq!(operation.get(mark).is_some(), prefix == "/v1/" || !is_public, "{at}");
+                assert_eq!(operation["responses"].get("401").is_some(), !is_public, "{at}");
+                let takes_json = operation.get("requestBody").is_some();
+                assert_eq!(operation["responses"].get("415").is_some(), takes_json, "{at}: 415");
+            }
         }
     }
 
     #[test]
+    fn what_the_admin_api_takes_is_closed() {
+        let bodies = operations(&ADMIN.0).filter_map(|(_, _, operation)| {
+            operation.pointer("/requestBody/content/application~1json/schema/$ref")
+        });
+        let mut n = 0;
+        for reference in bodies {
+            n += 1;
+            let schema = ADMIN.0.pointer(reference.as_str().unwrap().trim_start_matches('#'));
+            assert_eq!(schema.unwrap()["additionalProperties"], json!(false), "{reference}");
+        }
+        assert!(n > 1);
+    }
+
+    #[test]
     fn the_document_is_3_1_and_has_nothing_of_3_0() {
-        let text = yaml();
+        let text = PUBLIC.yaml();
         assert!(
             text.starts_with("openapi: 3.1.0\ninfo:\n  title: CrowNest API\n  version: 1.0.0\n")
         );
         assert!(!text.contains("nullable"));
         assert!(!text.contains("param0"));
-        let reset_at = &DOCUMENT["components"]["schemas"]["UsageQuota"]["properties"]["resetAt"];
+        let reset_at = &PUBLIC.0["components"]["schemas"]["UsageQuota"]["properties"]["resetAt"];
         assert_eq!(reset_at["type"], json!(["string", "null"]));
     }
 
@@ -305,13 +344,15 @@ mod tests {
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
             }
         }
-        let mut n = 0;
-        walk(&DOCUMENT, &mut |reference| {
-            n += 1;
-            let pointer = reference.trim_start_matches('#');
-            assert!(DOCUMENT.pointer(pointer).is_some(), "{reference}");
-        });
-        assert!(n > 100);
+        for document in [&PUBLIC.0, &ADMIN.0] {
+            let mut n = 0;
+            walk(document, &mut |reference| {
+                n += 1;
+                let pointer = reference.trim_start_matches('#');
+                assert!(document.pointer(pointer).is_some(), "{reference}");
+            });
+            assert!(n > 50);
+        }
     }
 
     #[test]

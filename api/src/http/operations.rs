@@ -1,5 +1,6 @@
-//! The one table of operations: the scope that each needs and the errors that it documents. The key
-//! check and the generated document both read it; an operation without a row does not start.
+//! The table of the public API's operations: the scope that each needs and the errors that it documents.
+//! The key check and the generated document both read it; an operation without a row does not start.
+//! The admin API's table is in `admin/operations.rs`; what reads one reads both.
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -7,34 +8,47 @@ use poem::{
     PathPattern, Request,
     http::{HeaderValue, Method},
 };
-use poem_openapi::OpenApi;
+use poem_openapi::{OpenApi, registry::MetaParamIn};
 
-use domain::scope::Scope;
+use domain::{admin::Role, scope::Scope};
+
+use super::admin;
 
 /// One operation.
 #[derive(Debug)]
 pub struct Operation {
     /// Its id in the document.
     pub id: &'static str,
-    /// The scope that a key needs for it; `None` = a valid key is enough, or no key is asked for.
-    pub scope: Option<Scope>,
+    /// What a key needs for it.
+    pub needs: Needs,
     /// The error statuses that it can answer with.
     pub errors: &'static [u16],
     /// For a deprecated alias: the end of its path, and what stands there in its successor's.
     pub successor: Option<(&'static str, &'static str)>,
 }
 
+/// What a key needs for an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// To be valid, if one is asked for at all.
+    Nothing,
+    /// A tenant's key: a scope.
+    Scope(Scope),
+    /// An operator's key: one of these roles.
+    Role(&'static [Role]),
+}
+
 /// Operations without any error of their own.
-const NONE: &[u16] = &[];
+pub(super) const NONE: &[u16] = &[];
 const PROBE: &[u16] = &[503];
 /// Reading what a key sees.
-const READ: &[u16] = &[400, 401, 403, 404, 429, 500, 503];
+pub(super) const READ: &[u16] = &[400, 401, 403, 404, 429, 500, 503];
 /// Reading something that may be no longer there.
 const READ_LOG: &[u16] = &[400, 401, 403, 404, 409, 429, 500, 503];
 /// Changing without a body.
-const CHANGE: &[u16] = &[400, 401, 403, 404, 409, 429, 500, 503];
+pub(super) const CHANGE: &[u16] = &[400, 401, 403, 404, 409, 429, 500, 503];
 /// Changing by a body.
-const WRITE: &[u16] = &[400, 401, 403, 404, 409, 413, 415, 429, 500, 503];
+pub(super) const WRITE: &[u16] = &[400, 401, 403, 404, 409, 413, 415, 429, 500, 503];
 /// The same in a live sandbox.
 const LIVE_READ: &[u16] = &[400, 401, 403, 404, 410, 429, 500, 503];
 const LIVE_READ_BOUNDED: &[u16] = &[400, 401, 403, 404, 410, 413, 429, 500, 503];
@@ -42,7 +56,7 @@ const LIVE_CHANGE: &[u16] = &[400, 401, 403, 404, 409, 410, 429, 500, 503];
 const LIVE_WRITE: &[u16] = &[400, 401, 403, 404, 409, 410, 413, 415, 429, 500, 503];
 
 const fn row(id: &'static str, scope: Option<Scope>, errors: &'static [u16]) -> Operation {
-    Operation { id, scope, errors, successor: None }
+    Operation { id, needs: needs(scope), errors, successor: None }
 }
 
 const fn alias(
@@ -52,7 +66,14 @@ const fn alias(
     end: &'static str,
     new_end: &'static str,
 ) -> Operation {
-    Operation { id, scope, errors, successor: Some((end, new_end)) }
+    Operation { id, needs: needs(scope), errors, successor: Some((end, new_end)) }
+}
+
+const fn needs(scope: Option<Scope>) -> Needs {
+    match scope {
+        None => Needs::Nothing,
+        Some(scope) => Needs::Scope(scope),
+    }
 }
 
 /// Every operation.
@@ -98,7 +119,7 @@ pub const OPERATIONS: &[Operation] = &[
 /// The row of an operation.
 #[must_use]
 pub fn by_id(id: &str) -> Option<&'static Operation> {
-    OPERATIONS.iter().find(|operation| operation.id == id)
+    OPERATIONS.iter().chain(admin::OPERATIONS).find(|operation| operation.id == id)
 }
 
 /// The operation that a routed request asks for.
@@ -114,24 +135,42 @@ pub fn of(request: &Request) -> &'static Operation {
     found.expect("the routes come from the same description")
 }
 
+/// The query parameters that the routed operation knows.
+///
+/// # Panics
+/// As [`of`].
+pub fn query_parameters(request: &Request) -> impl Iterator<Item = &'static str> {
+    let id = of(request).id;
+    let known = ROUTES.values().flat_map(|route| &route.known);
+    known.filter(move |(operation, _)| *operation == id).map(|(_, name)| name.as_str())
+}
+
 /// A path with its operations.
 struct Route {
     /// As the document spells it.
     path: String,
     rows: Vec<(Method, &'static Operation)>,
+    /// Which operation knows which query parameter.
+    known: Vec<(&'static str, String)>,
 }
 
 /// The routes by path as poem spells it.
 static ROUTES: LazyLock<HashMap<String, Route>> = LazyLock::new(|| {
-    let paths = super::Apis::meta().into_iter().flat_map(|api| api.paths);
-    let routes = paths.map(|path| {
+    let apis = super::Apis::meta().into_iter().chain(admin::Apis::meta());
+    let routes = apis.flat_map(|api| api.paths).map(|path| {
         let rows = path.operations.iter().map(|operation| {
             let id = operation.operation_id.unwrap_or_default();
             let row = by_id(id).unwrap_or_else(|| panic!("operation {id:?} has no row"));
             (operation.method.clone(), row)
         });
         let rows = rows.collect();
-        (pattern(&path.path), Route { path: path.path, rows })
+        let known = path.operations.iter().flat_map(|operation| {
+            let id = operation.operation_id.unwrap_or_default();
+            let queries = operation.params.iter().filter(|p| p.in_type == MetaParamIn::Query);
+            queries.map(move |parameter| (id, parameter.name.clone()))
+        });
+        let known = known.collect();
+        (pattern(&path.path), Route { path: path.path, rows, known })
     });
     routes.collect()
 });
@@ -189,12 +228,18 @@ mod tests {
 
     #[test]
     fn every_operation_has_a_row_and_every_row_an_operation() {
-        let paths = super::super::Apis::meta().into_iter().flat_map(|api| api.paths);
-        let ids = paths.flat_map(|path| path.operations).map(|operation| operation.operation_id);
-        let ids: BTreeSet<_> = ids.map(|id| id.expect("every operation has an id")).collect();
-        let rows: BTreeSet<_> = OPERATIONS.iter().map(|operation| operation.id).collect();
-        assert_eq!(ids, rows);
-        assert_eq!(rows.len(), OPERATIONS.len(), "no id twice");
+        for (apis, table) in
+            [(super::super::Apis::meta(), OPERATIONS), (admin::Apis::meta(), admin::OPERATIONS)]
+        {
+            let operations = apis.into_iter().flat_map(|api| api.paths);
+            let ids = operations.flat_map(|path| path.operations).map(|o| o.operation_id);
+            let ids: BTreeSet<_> = ids.map(|id| id.expect("every operation has an id")).collect();
+            let rows: BTreeSet<_> = table.iter().map(|operation| operation.id).collect();
+            assert_eq!(ids, rows);
+        }
+        // They are looked up by id alone.
+        let rows = || OPERATIONS.iter().chain(admin::OPERATIONS).map(|operation| operation.id);
+        assert_eq!(rows().collect::<BTreeSet<_>>().len(), rows().count(), "no id twice");
     }
 
     #[test]

@@ -13,8 +13,10 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
 use domain::{
+    admin::Role,
     command::{self, CancelMode, OutputStream, TerminationSignal},
     id::{Id, Named},
+    limits::Plan,
     sandbox::{self, EndReason},
     scope::Scope,
 };
@@ -147,6 +149,8 @@ words! {
     OutputStream: [OutputStream::Stdout, OutputStream::Stderr];
     TerminationSignal: [TerminationSignal::Sigterm, TerminationSignal::Sigkill];
     Scope: Scope::ALL;
+    Role: Role::ALL;
+    Plan: Plan::ALL;
     Metric: Metric::ALL;
 }
 

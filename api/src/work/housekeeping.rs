@@ -51,8 +51,11 @@ async fn purge_logs(app: &App) -> Result<bool> {
 /// When the database does not answer.
 pub async fn write_last_use(app: &App) -> Result<()> {
     let used = app.auth.take_used();
-    if !used.is_empty() {
-        store::api_keys::touch(app.db.write(), &used).await?;
+    if !used.tenants.is_empty() {
+        store::api_keys::touch(app.db.write(), &used.tenants).await?;
+    }
+    if !used.operators.is_empty() {
+        store::admin_keys::touch(app.db.write(), &used.operators).await?;
     }
     Ok(())
 }

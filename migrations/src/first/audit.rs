@@ -1,5 +1,6 @@
-//! The audit trail: one chain of entries per organization, each with a hash over itself and the one
-//! before it. Written once; `crownest audit verify` computes every chain anew.
+//! The audit trail: one chain of entries per organization, and one of the installation, each entry with
+//! a hash over itself and the one before it. Written once; `crownest audit verify` computes every chain
+//! anew. The installation's has the nil id for org_id, so that points at no organization here.
 
 pub(super) const STATEMENTS: &[&str] = &[
     // The end of each chain; whoever writes the next entry holds this row.
@@ -7,8 +8,7 @@ pub(super) const STATEMENTS: &[&str] = &[
         org_id uuid not null,
         last_seq bigint not null,
         last_hash bytea not null,
-        constraint audit_chains_pkey primary key (org_id),
-        constraint audit_chains_org_fkey foreign key (org_id) references organizations (id)
+        constraint audit_chains_pkey primary key (org_id)
     )",
     "create table audit_entries (
         org_id uuid not null,
@@ -22,8 +22,7 @@ pub(super) const STATEMENTS: &[&str] = &[
         request_id text not null,
         details text not null,
         hash bytea not null,
-        constraint audit_entries_pkey primary key (org_id, seq),
-        constraint audit_entries_org_fkey foreign key (org_id) references organizations (id)
+        constraint audit_entries_pkey primary key (org_id, seq)
     )",
     "create index audit_entries_by_object on audit_entries (org_id, object, seq)",
     "create index audit_entries_by_actor on audit_entries (org_id, actor, seq)",

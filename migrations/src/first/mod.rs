@@ -1,5 +1,6 @@
 //! The first schema: every table of the first version, by noun.
 
+mod admin;
 mod audit;
 mod billing;
 mod commands;
@@ -22,8 +23,9 @@ impl MigrationName for First {
     }
 }
 
-pub(crate) const fn statements() -> [&'static [&'static str]; 8] {
+pub(crate) const fn statements() -> [&'static [&'static str]; 9] {
     [
+        admin::STATEMENTS,
         tenants::STATEMENTS,
         templates::STATEMENTS,
         billing::STATEMENTS,

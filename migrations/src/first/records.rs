@@ -24,7 +24,8 @@ pub(super) const STATEMENTS: &[&str] = &[
     )",
     "create index usage_records_by_org on usage_records (org_id, id desc nulls last)",
     "create index usage_records_unsettled on usage_records (org_id, id) where not settled",
-    // command_id has no foreign key: the record is written before the command that it reserves.
+    // command_id has no foreign key: the record is written before the command that it reserves. Nor
+    // have org_id and key_id: a key is a tenant's, or an operator's with the nil id for org_id.
     "create table idempotency_records (
         id uuid not null,
         org_id uuid not null,
@@ -41,8 +42,6 @@ pub(super) const STATEMENTS: &[&str] = &[
         constraint idempotency_records_pkey primary key (id),
         constraint idempotency_records_scope_key
             unique (org_id, key_id, method, path, idempotency_key),
-        constraint idempotency_records_key_fkey
-            foreign key (org_id, key_id) references api_keys (org_id, id),
         constraint idempotency_records_outcome_check check ((status is null) = (body is null))
     )",
     "create index idempotency_records_by_expiry on idempotency_records (expires_at)",

@@ -15,7 +15,7 @@ use crate::{
     Page, PageRequest, Reach,
     db::{Sql, Tx, word},
     error::{Error, Result},
-    time,
+    last_use, time,
 };
 
 /// What sign-in needs of a key.
@@ -66,28 +66,13 @@ pub async fn by_lookup(c: &impl ConnectionTrait, lookup: &str) -> Result<Option<
     Ok(Some(Credential { key: from_row(key)?, secret_hash: rest.secret_hash, organization }))
 }
 
-/// Writes when keys were last used, many at a time; an earlier instant than the stored one is
-/// dropped. A key whose row somebody else is changing is skipped: this must never wait or deadlock.
+/// Writes when keys were last used; see [`last_use`].
 ///
 /// # Errors
 /// As any statement.
 #[tracing::instrument(level = "debug", skip_all, fields(keys = used.len()))]
 pub async fn touch(c: &impl ConnectionTrait, used: &[(ApiKeyId, DateTime<Utc>)]) -> Result<()> {
-    for part in used.chunks(1_000) {
-        let rows = part.iter().map(|(id, at)| [id.uuid().into(), time::micros(*at).into()]);
-        Sql::new("with used(id, at) as (values ", [])
-            .rows(rows)
-            .text("), free as materialized (select id from api_keys where id in (select id from used)")
-            .lock(c, "for no key update skip locked")
-            .text(
-                ") update api_keys as k set last_used_at = used.at from used
-                 where k.id = used.id and k.id in (select id from free)
-                   and (k.last_used_at is null or k.last_used_at < used.at)",
-            )
-            .execute(c)
-            .await?;
-    }
-    Ok(())
+    last_use::write(c, "api_keys", used).await
 }
 
 /// The API keys within reach.

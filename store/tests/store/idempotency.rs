@@ -1,20 +1,20 @@
 //! Idempotency records: one winner, replay byte for byte, expiry.
 
 use chrono::{DateTime, Utc};
-use domain::id::CommandId;
+use domain::id::{AdminKeyId, CommandId};
 use futures_util::future::join_all;
 use store::{
     Db, Error,
-    idempotency::{self, IdempotencyScope, NewRecord},
+    idempotency::{self, Asker, IdempotencyScope, NewRecord, RecordId},
 };
 
 use crate::fixtures::{Tenant, at, on_each};
 
 fn record(acme: &Tenant, key: &str, created_at: DateTime<Utc>) -> NewRecord {
     NewRecord {
+        id: RecordId::generate(created_at),
         scope: IdempotencyScope {
-            org: acme.org.id,
-            key_id: acme.key.id,
+            asker: Asker::Tenant(acme.org.id, acme.key.id),
             method: "POST".to_owned(),
             path: "/v1/sandboxes".to_owned(),
             key: key.to_owned(),
@@ -24,6 +24,13 @@ fn record(acme: &Tenant, key: &str, created_at: DateTime<Utc>) -> NewRecord {
         outcome: None,
         created_at,
         expires_at: created_at + chrono::TimeDelta::hours(24),
+    }
+}
+
+fn operator(asker: Asker) -> Asker {
+    match asker {
+        Asker::Tenant(_, key) => Asker::Operator(AdminKeyId::from_uuid(key.uuid())),
+        Asker::Operator(_) => asker,
     }
 }
 
@@ -96,6 +103,8 @@ async fn every_part_of_the_scope_makes_another_record() {
             record
         };
         assert!(insert(db, &record(&other, "k", at(1))).await, "organization and credential");
+        // An operator's key with the same id is somebody else still.
+        assert!(insert(db, &changed(|scope| scope.asker = operator(scope.asker))).await);
         assert!(insert(db, &changed(|scope| scope.method = "DELETE".to_owned())).await);
         assert!(insert(db, &changed(|scope| scope.path.push('x'))).await);
         assert!(insert(db, &changed(|scope| scope.key = "K".to_owned())).await);

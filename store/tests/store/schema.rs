@@ -77,6 +77,7 @@ async fn tables_of_tenants_carry_the_organization() {
         let without: BTreeSet<_> =
             texts(db, tables).await.difference(&texts(db, with_org).await).cloned().collect();
         let installation = [
+            "admin_keys",
             "organizations",
             "outbox_partitions",
             "pricing_versions",

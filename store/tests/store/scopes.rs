@@ -3,6 +3,7 @@
 use domain::{command::Status, sandbox::Sandbox};
 use store::{
     Db, Error, PageRequest, Reach,
+    audit::Chain,
     billing::Lock,
     sandboxes::SandboxFilter,
     usage::{Metric, UsageRecord, UsageRecordId},
@@ -187,6 +188,23 @@ async fn the_schema_itself_ties_no_two_tenants_together() {
         let tx = db.begin().await.unwrap();
         let inserted = store::commands(everyone()).insert(&tx, &command, at(9)).await;
         assert!(matches!(inserted, Err(Error::Missing(_))), "{inserted:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_tenant_reaches_the_trail_of_the_installation() {
+    on_each(async |db| {
+        let acme = Tenant::new(db, "acme").await;
+        let (everyone, theirs) =
+            (store::audit(store::Everyone::for_worker("test")), store::audit(acme.reach()));
+        let tx = db.begin().await.unwrap();
+        everyone.hold_chain(&tx, Chain::Installation, b"x").await.unwrap();
+        let held = theirs.hold_chain(&tx, Chain::Installation, b"x").await;
+        assert!(matches!(held, Err(Error::Missing("chain"))));
+        tx.commit().await.unwrap();
+        assert!(everyone.chain_end(db.read(), Chain::Installation).await.unwrap().is_some());
+        assert_eq!(theirs.chain_end(db.read(), Chain::Installation).await.unwrap(), None);
     })
     .await;
 }

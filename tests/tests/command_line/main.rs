@@ -40,6 +40,18 @@ fn the_exit_code_says_how_it_went() {
         (&balance[..], &here[..], 3, "there is no database at"),
         (&["bootstrap", "--organization", "acme"][..], &here[..], 0, "This key is shown once."),
         (&balance[..], &here[..], 0, "600.0006 credits"),
+        (&["bootstrap"][..], &here[..], 2, "--organization <ORGANIZATION>"),
+        (&["bootstrap", "--admin", "--json"][..], &here[..], 0, "\"adminKey\":\"cn_admin_"),
+        (&["bootstrap", "--admin"][..], &here[..], 0, "This admin key is shown once."),
+        (
+            &["audit", "export", "--installation"][..],
+            &here[..],
+            0,
+            "\"action\":\"admin_key.create\"",
+        ),
+        (&["audit", "export"][..], &here[..], 2, "--installation"),
+        (&["audit", "verify"][..], &here[..], 0, "3 entries of 1 organizations are as written"),
+        (&["openapi", "--admin"][..], &here[..], 0, "title: CrowNest Admin API"),
         (&["billing", "check"][..], &here[..], 0, "the books are right"),
         (
             &["billing", "balance", "--organization", "b"][..],

@@ -47,7 +47,10 @@ async fn a_wrong_key_is_invalid(database: Database) {
         (format!("{secret}0"), "one character more"),
         (secret[..18].to_owned(), "only the part that lists show"),
         (secret.replace("cn_live_", "cn_agent_"), "another kind"),
-        (api::auth::generate_key().expose().to_owned(), "well-formed and unknown"),
+        (
+            api::auth::generate_key(domain::key::KeyKind::Api).expose().to_owned(),
+            "well-formed and unknown",
+        ),
         ("x".repeat(4000), "very long"),
     ] {
         let answer = world.nobody().with("authorization", &format!("Bearer {wrong}"));
@@ -190,7 +193,9 @@ async fn a_flood_of_junk_does_not_stop_a_good_key(database: Database) {
     let (acme, victim) = (world.team("acme").await, world.team("victim").await);
     victim.get("/v1/projects").await.is(200);
     let lookup = victim.secret["cn_live_".len()..].split('_').next().unwrap();
-    let wrong = domain::key::KeySecret::from_parts(lookup, &"x".repeat(32)).unwrap();
+    let wrong =
+        domain::key::KeySecret::from_parts(domain::key::KeyKind::Api, lookup, &"x".repeat(32))
+            .unwrap();
     let junk = |n: usize| {
         let secret = if n.is_multiple_of(2) { wrong.expose() } else { "cn_live_junk" };
         world.nobody().with("authorization", &format!("Bearer {secret}"))

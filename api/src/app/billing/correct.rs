@@ -24,7 +24,11 @@ use super::{
     manage::{begin, checked_reason, finish},
     settle as settling,
 };
-use crate::app::{App, audit::Act, error::Result};
+use crate::app::{
+    App,
+    audit::{Act, Actor},
+    error::Result,
+};
 
 /// A quantity that was measured wrong.
 #[derive(Debug, Clone)]
@@ -77,6 +81,7 @@ pub async fn find_window(
 /// usage of the organization.
 pub async fn correct_usage(
     app: &Arc<App>,
+    actor: &Actor,
     org: OrganizationId,
     correction: Correction,
 ) -> Result<TransactionId> {
@@ -157,7 +162,8 @@ pub async fn correct_usage(
     entry.accounts.push(account);
     entry.write(tx, &books(), now).await?;
     let details = json!({ "quantityMilli": quantity, "nanoCredits": amount, "reason": reason });
-    finish(app, begun, org, Act::done("usage.correct", id, details), now).await?;
+    let act = Act::done("usage.correct", id, details);
+    finish(app, begun, actor, (org, act), now).await?;
     Ok(id)
 }
 

@@ -17,7 +17,7 @@ use domain::{
 };
 use rust_decimal::Decimal;
 use serde_json::json;
-use store::{Everyone, Tx, billing::Billing};
+use store::{Everyone, Tx, audit::Chain, billing::Billing};
 
 use super::{
     Rules,
@@ -31,7 +31,7 @@ use crate::{
     app::{
         App,
         audit::{self, Act, Actor},
-        error::Result,
+        error::{Error, Result},
     },
     bus::Nudge,
     work::announcements::KEYS,
@@ -84,14 +84,14 @@ pub(super) async fn begin(
 pub(super) async fn finish(
     app: &Arc<App>,
     (tx, prices, rules): (Tx, PriceLists, Rules),
-    org: OrganizationId,
-    act: Act,
+    actor: &Actor,
+    (org, act): (OrganizationId, Act),
     now: DateTime<Utc>,
 ) -> Result<()> {
     settling::organization(&tx, &rules, &prices, org, now).await?;
     // A server that dies now leaves the rest to any worker.
     accounts().wake(&tx, org, now).await?;
-    audit::write(&tx, org, &Actor::operator(), &[act], now).await?;
+    audit::write(&tx, org, actor, &[act], now).await?;
     tx.commit().await?;
     app.bus.publish(Nudge::Billing);
     // What had to stop before this is stopped before anything new begins.
@@ -104,7 +104,12 @@ pub(super) async fn finish(
 /// # Errors
 /// `invalid_request` for an amount that is not above zero, has more than nine places, or a kind that
 /// only plans give; `Missing` for the organization.
-pub async fn grant_credit(app: &Arc<App>, org: OrganizationId, new: NewGrant) -> Result<bool> {
+pub async fn grant_credit(
+    app: &Arc<App>,
+    actor: &Actor,
+    org: OrganizationId,
+    new: NewGrant,
+) -> Result<bool> {
     let now = app.clock.now();
     let reason = checked_reason(&new.reason)?;
     if new.key.is_empty() || new.key.len() > 128 {
@@ -147,13 +152,13 @@ pub async fn grant_credit(app: &Arc<App>, org: OrganizationId, new: NewGrant) ->
     entry.grant(org, &mut account, &grant, &coming, now);
     entry.accounts.push(account);
     match entry.write(&tx, &accounts(), now).await {
-        Err(crate::app::error::Error::Store(store::Error::Taken(_))) => {
+        Err(Error::Store(store::Error::Taken(_))) => {
             tx.rollback().await?;
             Ok(false)
         }
         Err(error) => Err(error),
         Ok(_) => {
-            finish(app, (tx, prices, rules), org, act, now).await?;
+            finish(app, (tx, prices, rules), actor, (org, act), now).await?;
             Ok(true)
         }
     }
@@ -165,6 +170,7 @@ pub async fn grant_credit(app: &Arc<App>, org: OrganizationId, new: NewGrant) ->
 /// `invalid_request` for a plan that the installation does not offer or an instant in the past.
 pub async fn set_plan(
     app: &Arc<App>,
+    actor: &Actor,
     org: OrganizationId,
     plan: Plan,
     at: Option<DateTime<Utc>>,
@@ -188,7 +194,8 @@ pub async fn set_plan(
     accounts().note_change(&begun.0, org, setting, at, &reason, now).await?;
     store::notify(&begun.0, KEYS).await?;
     let details = json!({ "plan": plan.as_str(), "takesEffectAt": at, "reason": reason });
-    finish(app, begun, org, Act::done("plan.change", org, details), now).await?;
+    let act = Act::done("plan.change", org, details);
+    finish(app, begun, actor, (org, act), now).await?;
     app.auth.forget_rows();
     Ok(())
 }
@@ -199,6 +206,7 @@ pub async fn set_plan(
 /// `invalid_request` for an amount below zero or with more than nine places.
 pub async fn set_spend_cap(
     app: &Arc<App>,
+    actor: &Actor,
     org: OrganizationId,
     cap: Option<Decimal>,
     reason: &str,
@@ -219,7 +227,8 @@ pub async fn set_spend_cap(
     let setting = (SPEND_CAP, text.as_deref());
     accounts().note_change(&begun.0, org, setting, now, &reason, now).await?;
     let details = json!({ "cap": text, "reason": reason });
-    finish(app, begun, org, Act::done("spend_cap.set", org, details), now).await
+    let act = Act::done("spend_cap.set", org, details);
+    finish(app, begun, actor, (org, act), now).await
 }
 
 /// Sets a limit whatever the plan says, or with `None` leaves it to the plan again.
@@ -228,6 +237,7 @@ pub async fn set_spend_cap(
 /// `invalid_request` for an unknown limit.
 pub async fn set_limit(
     app: &Arc<App>,
+    actor: &Actor,
     org: OrganizationId,
     name: &str,
     value: Option<u64>,
@@ -249,7 +259,7 @@ pub async fn set_limit(
     store::notify(&tx, KEYS).await?;
     let details = json!({ "limit": name, "value": value, "reason": reason });
     let act = Act::done("limit.set", org, details);
-    audit::write(&tx, org, &Actor::operator(), &[act], now).await?;
+    audit::write(&tx, org, actor, &[act], now).await?;
     tx.commit().await?;
     app.auth.forget_rows();
     Ok(())
@@ -260,7 +270,7 @@ pub async fn set_limit(
 ///
 /// # Errors
 /// `invalid_request` naming the field.
-pub async fn publish_pricing(app: &App, version: &PricingVersion) -> Result<()> {
+pub async fn publish_pricing(app: &App, actor: &Actor, version: &PricingVersion) -> Result<()> {
     let now = app.clock.now();
     version.check().map_err(|error| Refused::invalid("pricing", error.to_string()))?;
     if version.valid_from < now + NOTICE {
@@ -279,14 +289,17 @@ pub async fn publish_pricing(app: &App, version: &PricingVersion) -> Result<()> 
         }
     }
     let row = convert::version_row(version);
-    match store::billing::pricing::insert(app.db.write(), &row, now).await {
-        Err(store::Error::Taken(_)) => {
-            Err(Refused::invalid("name", "a version of this name is published already").into())
+    let tx = app.db.begin().await?;
+    store::billing::pricing::insert(&tx, &row, now).await.map_err(|error| match error {
+        store::Error::Taken(_) => {
+            Refused::invalid("name", "a version of this name is published already").into()
         }
-        Err(error) => Err(error.into()),
-        Ok(()) => {
-            app.prices.forget();
-            Ok(())
-        }
-    }
+        error => Error::Store(error),
+    })?;
+    let act =
+        Act::done("pricing.publish", &version.name, json!({ "validFrom": version.valid_from }));
+    audit::write(&tx, Chain::Installation, actor, &[act], now).await?;
+    tx.commit().await?;
+    app.prices.forget();
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::{
     command::Command,
-    key::{ApiKey, display_prefix},
+    key::ApiKey,
     sandbox::{EndReason, Sandbox},
     scope::Scope,
 };
@@ -80,7 +80,7 @@ pub fn key_created(key: &ApiKey) -> Event {
     let payload = Payload::KeyCreated(KeyCreated {
         api_key_id: key.id,
         name: key.name.clone(),
-        prefix: display_prefix(&key.lookup),
+        prefix: key.prefix(),
         scopes: key.scopes.iter().map(Scope::as_str).collect(),
         project_ids: key.project_ids.clone(),
     });
@@ -92,7 +92,7 @@ pub fn key_created(key: &ApiKey) -> Event {
 pub fn key_revoked(key: &ApiKey, at: DateTime<Utc>) -> Event {
     let payload = Payload::KeyRevoked(KeyRevoked {
         api_key_id: key.id,
-        prefix: display_prefix(&key.lookup),
+        prefix: key.prefix(),
         revoked_at: at,
     });
     Event::of_organization(key.org_id, payload, at)

@@ -11,6 +11,7 @@ use super::{Failure, Whose, balance::minute};
 use crate::{
     app::{
         App,
+        audit::Actor,
         billing::manage::{self, NewGrant},
     },
     cli::values::{self, Exactly, OrNone},
@@ -118,7 +119,7 @@ pub(super) async fn grant(
         reason: arguments.why.reason,
     };
     let kind = new.kind.as_str();
-    if manage::grant_credit(app, organization.id, new).await? {
+    if manage::grant_credit(app, &Actor::operator(), organization.id, new).await? {
         writeln!(out, "{} has {credits} more credits ({kind})", organization.name)?;
     } else {
         writeln!(
@@ -137,7 +138,8 @@ pub(super) async fn plan(
 ) -> Result<(), Failure> {
     let organization = arguments.whose.find(app).await?;
     let (plan, at) = (arguments.plan, arguments.at);
-    manage::set_plan(app, organization.id, plan, at, &arguments.why.reason).await?;
+    manage::set_plan(app, &Actor::operator(), organization.id, plan, at, &arguments.why.reason)
+        .await?;
     let from = at.map_or_else(|| "now".to_owned(), minute);
     Ok(writeln!(out, "{} is on the plan {} from {from} on", organization.name, plan.as_str())?)
 }
@@ -149,7 +151,8 @@ pub(super) async fn cap(
 ) -> Result<(), Failure> {
     let organization = arguments.whose.find(app).await?;
     let cap = arguments.amount.0.map(|amount| amount.0.normalize());
-    manage::set_spend_cap(app, organization.id, cap, &arguments.why.reason).await?;
+    manage::set_spend_cap(app, &Actor::operator(), organization.id, cap, &arguments.why.reason)
+        .await?;
     let name = organization.name;
     match cap {
         Some(cap) => writeln!(out, "{name} may be invoiced {cap} a month")?,
@@ -165,7 +168,15 @@ pub(super) async fn limit(
 ) -> Result<(), Failure> {
     let organization = arguments.whose.find(app).await?;
     let (limit, value) = (&arguments.limit, arguments.value.0);
-    manage::set_limit(app, organization.id, limit, value, &arguments.why.reason).await?;
+    manage::set_limit(
+        app,
+        &Actor::operator(),
+        organization.id,
+        limit,
+        value,
+        &arguments.why.reason,
+    )
+    .await?;
     let name = organization.name;
     match value {
         Some(value) => writeln!(out, "{name} has {limit} = {value}, whatever its plan says")?,

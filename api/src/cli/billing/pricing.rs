@@ -18,6 +18,7 @@ use super::{
 use crate::{
     app::{
         App,
+        audit::Actor,
         billing::{manage, prices},
         error::Error,
     },
@@ -114,7 +115,7 @@ async fn list(app: &App, format: &Format, out: &mut impl Write) -> Result<(), Fa
 async fn publish(app: &App, file: &Path, out: &mut impl Write) -> Result<(), Failure> {
     let text = read(file).map_err(|error| Failure::Argument(format!("{error:#}")))?;
     let version = price_sheet::parse(&text).map_err(Error::from)?;
-    manage::publish_pricing(app, &version).await?;
+    manage::publish_pricing(app, &Actor::operator(), &version).await?;
     Ok(writeln!(out, "{} is valid from {} on", version.name, minute(version.valid_from))?)
 }
 

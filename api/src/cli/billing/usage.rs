@@ -11,6 +11,7 @@ use super::{Failure, Whose};
 use crate::{
     app::{
         App,
+        audit::Actor,
         billing::{
             correct::{self, Correction},
             windows,
@@ -90,6 +91,6 @@ pub(super) async fn correct(
     let found = correct::find_window(app, organization.id, place, arguments.part).await?;
     let (transaction, window) = found;
     let correction = Correction { transaction, window, quantity_milli, reason: arguments.reason };
-    let id = correct::correct_usage(app, organization.id, correction).await?;
+    let id = correct::correct_usage(app, &Actor::operator(), organization.id, correction).await?;
     Ok(writeln!(out, "{id} corrects {transaction}")?)
 }

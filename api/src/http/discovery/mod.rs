@@ -23,7 +23,7 @@ macro_rules! text_type {
     ($name:ident $content_type:literal $ty:literal) => {
         #[doc = concat!("A text of `", $content_type, "`.")]
         #[derive(Debug)]
-        struct $name(String);
+        pub struct $name(pub String);
 
         impl IntoResponse for $name {
             fn into_response(self) -> Response {
@@ -129,7 +129,7 @@ impl Discovery {
     /// Get this description of the API.
     #[oai(path = "/openapi.json", method = "get", operation_id = "getOpenApi")]
     async fn openapi(&self, base: BaseUrl) -> Document {
-        Document(openapi::document(&base.0).to_string())
+        Document(openapi::PUBLIC.served_at(&base.0).to_string())
     }
 
     /// Browse this description of the API.

@@ -63,6 +63,40 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for JsonBody<T> {
     }
 }
 
+/// A [`JsonBody`] that holds nothing but what `T` has: what the server would not understand is not
+/// meant the way it would be understood.
+#[derive(Debug)]
+pub struct StrictBody<T> {
+    /// The typed content.
+    pub value: T,
+    /// The same as sent, for the idempotency fingerprint.
+    pub json: Value,
+}
+
+impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for StrictBody<T> {
+    const TYPES: &'static [ApiExtractorType] = JsonBody::<T>::TYPES;
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        JsonBody::<T>::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        JsonBody::<T>::request_meta()
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let JsonBody { value, json } = JsonBody::<T>::from_request(request, body, options).await?;
+        Schemas::of::<T>().refuse_unknown(&json).map_err(ApiError::from)?;
+        Ok(Self { value, json })
+    }
+}
+
 async fn read(request: &Request, body: &mut RequestBody) -> Result<Vec<u8>, ApiError> {
     let too_large =
         || ApiError::new(Code::PayloadTooLarge, "the body is larger than this route takes");
@@ -148,6 +182,38 @@ impl Schemas {
             None => format!("{field} has a wrong value"),
         };
         Refused::invalid(field, text)
+    }
+
+    /// Refuses the first member that no schema knows.
+    fn refuse_unknown(&self, body: &Value) -> Result<(), Refused> {
+        let mut open = vec![(String::new(), self.root(), body)];
+        while let Some((path, schema, value)) = open.pop() {
+            match value {
+                Value::Object(members) => {
+                    for (name, value) in members {
+                        let field =
+                            if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                        let property = schema.properties.iter().find(|(known, _)| known == name);
+                        let known = property.map(|(_, known)| known);
+                        let known = known.or(schema.additional_properties.as_deref());
+                        let Some(known) = known else {
+                            let text = format!("{field} is no field of this request");
+                            return Err(Refused::invalid(field, text));
+                        };
+                        open.push((field, self.get(known), value));
+                    }
+                }
+                Value::Array(items) => {
+                    let Some(known) = schema.items.as_deref() else { continue };
+                    let numbered = items.iter().enumerate();
+                    open.extend(
+                        numbered.map(|(n, item)| (format!("{path}[{n}]"), self.get(known), item)),
+                    );
+                }
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+            }
+        }
+        Ok(())
     }
 
     fn at(&self, path: &Path) -> Option<&MetaSchema> {
@@ -269,6 +335,20 @@ mod tests {
         let (body, json) = parse::<Body>(body).unwrap();
         assert_eq!((body.ttl_ms, body.env), (None, None));
         assert_eq!(json["_private"][0], 1);
+    }
+
+    #[test]
+    fn a_strict_body_refuses_what_it_does_not_know_by_name() {
+        for (body, field) in [
+            (r#"{"name":"a","ttlMs":null,"env":{"ANY":"x"},"items":[{"path":"p"}]}"#, None),
+            (r#"{"name":"a","Name":"b"}"#, Some("Name")),
+            (r#"{"name":"a","_private":null}"#, Some("_private")),
+            (r#"{"name":"a","items":[{"path":"p"},{"path":"q","x":1}]}"#, Some("items[1].x")),
+        ] {
+            let (_, json) = parse::<Body>(body.as_bytes()).unwrap();
+            let refused = Schemas::of::<Body>().refuse_unknown(&json).err();
+            assert_eq!(refused.and_then(|refused| refused.field).as_deref(), field, "{body}");
+        }
     }
 
     #[test]

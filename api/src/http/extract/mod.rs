@@ -1,6 +1,7 @@
 //! What handlers take from a request: who asks, query parameters, the idempotency key, the body. Each
 //! fails with an [`ApiError`](super::error::ApiError); none decides anything but scopes and rates.
 
+mod admin;
 mod auth;
 mod base_url;
 mod body;
@@ -12,9 +13,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use poem::RequestBody;
 
+pub use admin::Admin;
 pub use auth::{Access, Auth};
 pub use base_url::BaseUrl;
-pub use body::JsonBody;
+pub use body::{JsonBody, StrictBody};
 pub use idempotency::IdempotencyKey;
 pub use query::{AfterSeq, Cursor, Limit, MetadataFilter, Param, Query, page};
 

@@ -54,3 +54,35 @@ fn whole(number: &mut serde_json::Number) {
         *number = integer.into();
     }
 }
+
+/// Says of every object that requests are made of that it has no other members.
+pub fn close_requests(document: &mut Value) {
+    let reference = |value: &Value| {
+        let text = value.as_str()?.strip_prefix("#/components/schemas/")?;
+        Some(text.to_owned())
+    };
+    let paths = document["paths"].as_object().into_iter().flatten();
+    let operations = paths.filter_map(|(_, path)| path.as_object()).flatten();
+    let mut open: Vec<String> = operations
+        .filter_map(|(_, operation)| {
+            reference(operation.pointer("/requestBody/content/application~1json/schema/$ref")?)
+        })
+        .collect();
+    while let Some(name) = open.pop() {
+        let Some(Value::Object(schema)) =
+            document.pointer_mut(&format!("/components/schemas/{name}"))
+        else {
+            continue;
+        };
+        if schema.contains_key("additionalProperties") || !schema.contains_key("properties") {
+            continue;
+        }
+        schema.insert("additionalProperties".to_owned(), json!(false));
+        let mut parts = vec![&schema["properties"]];
+        while let Some(part) = parts.pop() {
+            open.extend(part.get("$ref").and_then(reference));
+            parts.extend(part.as_object().into_iter().flat_map(|members| members.values()));
+            parts.extend(part.as_array().into_iter().flatten());
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Pricing versions: published ahead, pinned by a sandbox for life, with prices for idle time and for
 //! what is counted.
 
-use api::app::billing::manage;
+use api::app::{audit::Actor, billing::manage};
 use billing::{
     money::CREDIT,
     pricing::{PricingVersion, Rate},
@@ -65,7 +65,7 @@ async fn a_version_needs_notice(database: Database) {
         let valid_from = world.now() + chrono::TimeDelta::seconds(seconds);
         let version = PricingVersion { valid_from, ..dear() };
         let publish = async move |app: std::sync::Arc<api::app::App>| {
-            manage::publish_pricing(&app, &version).await.is_ok()
+            manage::publish_pricing(&app, &Actor::operator(), &version).await.is_ok()
         };
         assert_eq!(world.server().within(publish).await, fits, "{seconds} s ahead");
     }

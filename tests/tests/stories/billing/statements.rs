@@ -3,7 +3,10 @@
 
 use std::{future::poll_fn, pin::pin, task::Poll};
 
-use api::app::billing::{correct, tick};
+use api::app::{
+    audit::Actor,
+    billing::{correct, tick},
+};
 use domain::limits::Plan;
 use futures_util::future::join_all;
 use store::rows::WindowRow;
@@ -199,7 +202,9 @@ async fn corrects(world: &World, team: &Team, window: &WindowRow, seconds: i64) 
         quantity_milli: seconds * 1000,
         reason: "the host's clock was wrong".to_owned(),
     };
-    let correct = move |app| async move { correct::correct_usage(&app, org, correction).await };
+    let correct = move |app| async move {
+        correct::correct_usage(&app, &Actor::operator(), org, correction).await
+    };
     world.server().within(correct).await.unwrap();
 }
 

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use api::{
-    app::billing::manage::{self, NewGrant},
+    app::{
+        audit::Actor,
+        billing::manage::{self, NewGrant},
+    },
     config::Config,
 };
 use billing::credit::GrantKind;
@@ -119,8 +122,10 @@ async fn pays(world: &World, acme: &Team) {
         reason: "bought".to_owned(),
     };
     let paying = |app| async move {
-        manage::grant_credit(&app, org, grant).await.unwrap();
-        manage::set_plan(&app, org, Plan::Scale, None, "more room").await.unwrap();
+        manage::grant_credit(&app, &Actor::operator(), org, grant).await.unwrap();
+        manage::set_plan(&app, &Actor::operator(), org, Plan::Scale, None, "more room")
+            .await
+            .unwrap();
     };
     world.server().within(paying).await;
 }

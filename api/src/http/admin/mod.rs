@@ -1,0 +1,36 @@
+//! The wire of the admin API, a second service under `/admin/v1` with its own document and its own
+//! credentials. Extractors, envelope and answers are those of the public API, but bodies are
+//! [`StrictBody`](super::extract::StrictBody)s, and amounts are strings.
+//!
+//! A new operation is a method here, a row in [`OPERATIONS`], and a row in the matrix of
+//! `tests/tests/stories/every_operation`; `make openapi` writes the document.
+
+mod discovery;
+mod keys;
+mod operations;
+mod organizations;
+
+use poem_openapi::Tags;
+
+pub use operations::OPERATIONS;
+
+/// The routes, by noun.
+pub type Apis = (organizations::Organizations, keys::AdminKeys, discovery::Discovery);
+
+/// The routes of the admin API.
+#[must_use]
+pub const fn apis() -> Apis {
+    (organizations::Organizations, keys::AdminKeys, discovery::Discovery)
+}
+
+/// The groups of operations in the document.
+#[derive(Debug, Tags)]
+enum Tag {
+    /// Customers.
+    Organizations,
+    /// Operators' own credentials.
+    #[oai(rename = "Admin keys")]
+    AdminKeys,
+    /// What anybody may read.
+    Discovery,
+}

@@ -1,0 +1,35 @@
+//! The table of the admin API's operations: the roles that may call each, and the errors that it
+//! documents. An operation without a row does not start.
+
+use domain::admin::Role::{self, Auditor, Billing, Owner, Support};
+
+use crate::http::operations::{CHANGE, NONE, Needs, Operation, READ, WRITE};
+
+/// To look at what is no secret.
+const ANYBODY: &[Role] = &[Owner, Billing, Support, Auditor];
+/// To see who the operators are.
+const AUDITORS: &[Role] = &[Owner, Auditor];
+/// To look after customers.
+const SUPPORT: &[Role] = &[Owner, Support];
+/// To make other operators.
+const OWNERS: &[Role] = &[Owner];
+
+const fn row(id: &'static str, roles: &'static [Role], errors: &'static [u16]) -> Operation {
+    Operation { id, needs: Needs::Role(roles), errors, successor: None }
+}
+
+const fn open(id: &'static str) -> Operation {
+    Operation { id, needs: Needs::Nothing, errors: NONE, successor: None }
+}
+
+/// Every operation.
+pub const OPERATIONS: &[Operation] = &[
+    open("getAdminOpenApi"),
+    row("listOrganizations", ANYBODY, READ),
+    row("createOrganization", SUPPORT, WRITE),
+    row("getOrganization", ANYBODY, READ),
+    row("listAdminKeys", AUDITORS, READ),
+    row("createAdminKey", OWNERS, WRITE),
+    row("getAdminKey", AUDITORS, READ),
+    row("revokeAdminKey", OWNERS, CHANGE),
+];

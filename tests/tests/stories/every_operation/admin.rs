@@ -1,0 +1,180 @@
+//! The matrix of the admin API: each operation times each role, and each credential that is none. A
+//! route without a row fails, and so does a row without a route.
+
+use std::collections::BTreeMap;
+
+use tests::{Admin, Answer, Database, Key, Value, World, json, stories, team::text};
+
+use super::document::{Operation, operations};
+
+stories![every_admin_operation_refuses_everyone_whom_it_must];
+
+const ROLES: [&str; 4] = ["owner", "billing", "support", "auditor"];
+
+/// An operation.
+struct Row {
+    id: &'static str,
+    /// Who may; nobody named = anybody, without a key.
+    roles: &'static [&'static str],
+    /// The status for whoever may.
+    good: u16,
+    body: Option<Value>,
+}
+
+const fn row(id: &'static str, roles: &'static [&'static str]) -> Row {
+    Row { id, roles, good: 200, body: None }
+}
+
+impl Row {
+    fn body(self, body: Value) -> Self {
+        Self { body: Some(body), ..self }
+    }
+
+    fn creates(self, body: Value) -> Self {
+        Self { good: 201, ..self.body(body) }
+    }
+}
+
+fn table() -> Vec<Row> {
+    let (anybody, support): (&[_], &[_]) = (&ROLES, &["owner", "support"]);
+    let (owners, auditors): (&[_], &[_]) = (&["owner"], &["owner", "auditor"]);
+    vec![
+        row("getAdminOpenApi", &[]),
+        row("listOrganizations", anybody),
+        row("createOrganization", support).creates(json!({ "name": "<new>" })),
+        row("getOrganization", anybody),
+        row("listAdminKeys", auditors),
+        row("createAdminKey", owners).creates(json!({ "name": "k", "role": "auditor" })),
+        row("getAdminKey", auditors),
+        row("revokeAdminKey", owners),
+    ]
+}
+
+/// Things to ask for, new for each request.
+struct Things {
+    name: String,
+    ids: BTreeMap<&'static str, String>,
+}
+
+impl Things {
+    async fn new(owner: &Admin, n: usize) -> Self {
+        let organization = owner.organization(&format!("things-{n}")).await;
+        let key = owner.operator("auditor").await;
+        let ids = [("organizationId", organization), ("adminKeyId", key.id.clone())];
+        Self { name: format!("new-{n}"), ids: ids.into() }
+    }
+
+    fn path(&self, path: &str) -> String {
+        let filled = self
+            .ids
+            .iter()
+            .fold(path.to_owned(), |path, (name, id)| path.replace(&format!("{{{name}}}"), id));
+        assert!(!filled.contains('{'), "the matrix has nothing to ask for: {filled}");
+        filled
+    }
+
+    fn body(&self, body: &Value) -> Value {
+        body.to_string().replace("<new>", &self.name).parse().unwrap()
+    }
+}
+
+struct Case<'a> {
+    row: &'a Row,
+    operation: &'a Operation,
+    owner: &'a Admin,
+    n_asked: usize,
+}
+
+impl Case<'_> {
+    async fn ask(&mut self, key: &Key) -> Answer {
+        self.ask_with(key, "", |_| ()).await
+    }
+
+    async fn ask_with(&mut self, key: &Key, query: &str, change: impl Fn(&mut Value)) -> Answer {
+        self.n_asked += 1;
+        let things = Things::new(self.owner, self.n_asked).await;
+        let path = things.path(&self.operation.path) + query;
+        let request = key.request(self.operation.method.clone(), &path);
+        let request = match &self.row.body {
+            None => request,
+            Some(body) => {
+                let mut body = things.body(body);
+                change(&mut body);
+                request.json(&body)
+            }
+        };
+        let answer = key.send(request).await;
+        self.operation.documents(&answer);
+        answer
+    }
+}
+
+async fn every_admin_operation_refuses_everyone_whom_it_must(database: Database) {
+    let world = World::on(database).await;
+    let owner = world.owner().await;
+    let acme = world.team("acme").await;
+    let mut keys = Vec::new();
+    for role in ROLES {
+        keys.push((role, owner.operator(role).await));
+    }
+    let revoked = owner.operator("owner").await;
+    revoked.get("/admin/v1/organizations").await.is(200);
+    owner.delete(&format!("/admin/v1/admin-keys/{}", revoked.id)).await.is(200);
+
+    let (operations, table) = (operations("openapi.admin.yaml"), table());
+    for row in &table {
+        assert!(operations.contains_key(row.id), "{} has a row and is no operation", row.id);
+    }
+    let mut n_asked = 0;
+    for (id, operation) in &operations {
+        let row = table.iter().find(|row| row.id == id);
+        let row = row.unwrap_or_else(|| panic!("{id} has no row in the matrix"));
+        let mut case = Case { row, operation, owner: &owner, n_asked };
+        let nobody = world.nobody();
+        if row.roles.is_empty() {
+            case.ask(&nobody).await.is(row.good);
+            continue;
+        }
+        assert_eq!(operation.roles, row.roles, "{id}");
+        case.ask(&nobody).await.refused(401, "unauthorized");
+        for (token, why) in [
+            ("cn_admin_junk", "junk"),
+            (&*revoked.secret, "revoked"),
+            (&*acme.secret, "a tenant's"),
+        ] {
+            let key = nobody.with("authorization", &format!("Bearer {token}"));
+            let answer = case.ask(&key).await;
+            assert_eq!(answer.status, 401, "{why}: {answer}");
+            answer.refused(401, "invalid_api_key");
+        }
+        // The other way to send a tenant's key opens nothing either.
+        let aside = nobody.with("x-api-key", &owner.secret);
+        case.ask(&aside).await.refused(401, "unauthorized");
+        for (role, key) in &keys {
+            let answer = case.ask(key).await;
+            if row.roles.contains(role) {
+                assert_eq!(answer.status, row.good, "{role}: {answer}");
+            } else {
+                let error = answer.refused(403, "forbidden");
+                assert_eq!(error["details"]["requiredRoles"], json!(row.roles), "{role}");
+            }
+        }
+        takes_nothing_unknown(&mut case).await;
+        n_asked = case.n_asked;
+    }
+    world.close().await;
+}
+
+/// What the operation does not know is refused by its name, and not passed over.
+async fn takes_nothing_unknown(case: &mut Case<'_>) {
+    let owner = case.owner;
+    let error = case.ask_with(owner, "?surprise=1", |_| ()).await.refused(400, "invalid_request");
+    assert_eq!(error["details"]["field"], "surprise");
+    if case.row.body.is_none() {
+        return;
+    }
+    let surprise = |body: &mut Value| body["surprise"] = json!(1);
+    let error = case.ask_with(owner, "", surprise).await.refused(400, "invalid_request");
+    assert_eq!(error["details"]["field"], "surprise");
+    assert_eq!(text(&error["message"]), "surprise is no field of this request");
+}
