@@ -93,6 +93,8 @@ pub struct Config {
     pub log_retention_days: Option<u32>,
     /// Which table of plans is offered.
     pub plan_catalogue: CatalogueName,
+    /// How long a suspended organization's sandboxes go on running, in minutes.
+    pub suspension_grace_minutes: u32,
     /// Length of usage windows in seconds; a day must be a multiple of it.
     pub usage_window_seconds: u32,
     /// How long after the end of a month its statements wait for late usage, in minutes.
@@ -160,6 +162,7 @@ impl Default for Config {
             idle_timeout_ms: None,
             log_retention_days: None,
             plan_catalogue: CatalogueName::Standard,
+            suspension_grace_minutes: 60,
             usage_window_seconds: 60,
             statement_delay_minutes: 60,
             alert_percents: vec![50, 80, 100],

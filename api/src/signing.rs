@@ -74,9 +74,7 @@ impl Signer {
             return Err(refused().into());
         }
         let organization = store::organizations::get(db.read(), token.org).await?;
-        if organization.suspended_at.is_some() {
-            return Err(Refused::new(Code::OrgSuspended, "the organization is suspended").into());
-        }
+        organization.standing.check()?;
         Ok(token.org)
     }
 

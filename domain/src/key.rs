@@ -151,11 +151,24 @@ pub struct ApiKey {
     pub created_at: DateTime<Utc>,
     /// When it was revoked; a revoked key opens nothing.
     pub revoked_at: Option<DateTime<Utc>>,
+    /// From this instant on it opens nothing; `None` = it has no end.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// The key that took its place when it was rotated.
+    pub replaced_by: Option<ApiKeyId>,
     /// When it was last seen, to the minute.
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
+/// The longest time for which a rotated key and its successor both work.
+pub const MAX_OVERLAP_MS: u64 = 7 * 24 * 3_600_000;
+
 impl ApiKey {
+    /// Whether it opens anything at an instant.
+    #[must_use]
+    pub fn is_good(&self, now: DateTime<Utc>) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
+    }
+
     /// The 18 characters by which it is shown and searched (contract, section 3).
     #[must_use]
     pub fn prefix(&self) -> String {

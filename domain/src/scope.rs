@@ -71,6 +71,38 @@ impl fmt::Display for Scope {
     }
 }
 
+/// A set of scopes that has a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    /// To work with sandboxes and what is in them, and see the usage.
+    Quickstart,
+    /// Everything.
+    All,
+}
+
+impl Preset {
+    /// Every preset.
+    pub const ALL: [Self; 2] = [Self::Quickstart, Self::All];
+
+    /// The wire form.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Quickstart => "quickstart",
+            Self::All => "all",
+        }
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub fn scopes(self) -> ScopeSet {
+        match self {
+            Self::Quickstart => ScopeSet::quickstart(),
+            Self::All => ScopeSet::all(),
+        }
+    }
+}
+
 /// A set of scopes, printed in the contract's order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ScopeSet(BTreeSet<Scope>);

@@ -15,7 +15,10 @@ pub struct OrganizationRow {
     pub next_plan: Option<String>,
     pub next_plan_at: Option<i64>,
     pub limit_overrides: String,
-    pub suspended_at: Option<i64>,
+    pub standing: String,
+    pub standing_since: Option<i64>,
+    pub standing_reason: Option<String>,
+    pub cleanup_at: Option<i64>,
     pub created_at: i64,
 }
 
@@ -25,7 +28,9 @@ pub struct UserRow {
     pub id: Uuid,
     pub org_id: Uuid,
     pub email: String,
+    pub role: String,
     pub created_at: i64,
+    pub removed_at: Option<i64>,
 }
 
 /// A row of `projects`.
@@ -51,6 +56,8 @@ pub struct ApiKeyRow {
     pub created_by: Uuid,
     pub created_at: i64,
     pub revoked_at: Option<i64>,
+    pub expires_at: Option<i64>,
+    pub replaced_by: Option<Uuid>,
     pub last_used_at: Option<i64>,
 }
 
@@ -77,7 +84,10 @@ pub struct CredentialRow {
     pub org_next_plan: Option<String>,
     pub org_next_plan_at: Option<i64>,
     pub org_limit_overrides: String,
-    pub org_suspended_at: Option<i64>,
+    pub org_standing: String,
+    pub org_standing_since: Option<i64>,
+    pub org_standing_reason: Option<String>,
+    pub org_cleanup_at: Option<i64>,
     pub org_created_at: i64,
 }
 

@@ -100,6 +100,7 @@ pub async fn broken(db: &Db, running: &[SandboxId], trail: Trail) -> Vec<String>
     wrong.extend(wrong_meters(db, &sandboxes).await);
     wrong.extend(wrong_commands(db).await);
     wrong.extend(wrong_records(db).await);
+    wrong.extend(wrong_standings(db).await);
     wrong.extend(api::app::billing::check::all(db).await.unwrap().wrong);
     if trail == Trail::Kept {
         wrong.extend(wrong_chains(db).await);
@@ -177,6 +178,15 @@ async fn wrong_commands(db: &Db) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// Nothing begins in an organization that may do nothing, and nothing runs past its cleanup.
+async fn wrong_standings(db: &Db) -> Vec<String> {
+    let overdue = "select count(*) from sandboxes s join organizations o on o.id = s.org_id
+        where o.standing <> 'active' and (s.created_at > o.standing_since
+          or (o.cleanup_at is null and s.phase in ('creating', 'starting', 'ready')))";
+    let n = tables::number(db, overdue).await;
+    if n == 0 { Vec::new() } else { vec![format!("{n} sandboxes of nobody who may")] }
 }
 
 /// Every organization's audit trail is as it was written, and tells of every create, run and end.

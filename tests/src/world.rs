@@ -326,6 +326,11 @@ impl World {
             let _ =
                 server.within(|app| async move { api::work::liveness::round(&app).await }).await;
         }
+        for server in &self.servers {
+            let _ = server
+                .within(|app| async move { api::app::admin::standing::clean_due(&app).await })
+                .await;
+        }
         self.settles_books().await;
         self.reconciled().await;
     }

@@ -133,6 +133,8 @@ async fn accept(
     if !idempotency::record(app, &tx, caller, idempotent, None, Some(answer)).await? {
         return Ok(false);
     }
+    // It may have been suspended since the caller came in; from then on nothing new begins.
+    locked.organization.standing.check()?;
     billing::admission::check(locked.stop.as_ref(), sandbox.created_at)?;
     let sandboxes = store::sandboxes(caller.reach());
     let limit = u64::from(caller.limits.max_concurrent_sandboxes);

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use domain::{
     Refused,
-    id::{ApiKeyId, OrganizationId, ProjectId, UserId},
+    id::{OrganizationId, ProjectId, UserId},
     key::{ApiKey, KeyKind, KeySecret},
     limits::Plan,
-    organization::{Organization, Project, User, check_name},
-    scope::{Scope, ScopeSet},
+    organization::{MemberRole, Organization, Project, Standing, User, check_email, check_name},
+    scope::ScopeSet,
 };
-use serde_json::json;
 use store::{Db, Reach, Tx};
 
 use super::{
-    audit::{self, Act, Actor},
+    api_keys::{NewKey, Told},
+    audit::{self, Actor},
     billing::Rules,
     error::Result,
     events,
@@ -76,7 +76,10 @@ pub async fn bootstrap(
     let hash = auth::hash_key(&secret);
     let tx = db.begin().await?;
     let organization = match store::organizations::find_by_name(&tx, &name).await? {
-        Some(found) => found,
+        Some(found) => {
+            found.standing.check_open()?;
+            found
+        }
         None => make_organization(&tx, rules, now, name, wanted.plan).await?,
     };
     let reach = Reach::Tenant { org: organization.id, projects: None };
@@ -92,24 +95,15 @@ pub async fn bootstrap(
     if wanted.restrict_to_project {
         project_ids.push(project_id);
     }
-    let key = ApiKey {
-        id: ApiKeyId::generate(now),
-        org_id: organization.id,
+    let new = NewKey {
+        org: organization.id,
         name: check_name(&wanted.key_name, "key-name")?,
-        lookup: secret.lookup().to_owned(),
-        last_four: secret.last_four().to_owned(),
         scopes: wanted.scopes,
         project_ids: (!project_ids.is_empty()).then_some(project_ids),
         created_by: user_id,
-        created_at: now,
-        revoked_at: None,
-        last_used_at: None,
     };
-    store::api_keys(reach).insert(&tx, &key, &hash).await?;
-    events::emit(&tx, &[events::key_created(&key)], now).await?;
-    let scopes: Vec<_> = key.scopes.iter().map(Scope::as_str).collect();
-    let details = json!({ "prefix": key.prefix(), "scopes": scopes });
-    let act = Act::done("key.create", key.id, details);
+    let Told { key, event, act } = new.insert(&tx, (&secret, &hash), now).await?;
+    events::emit(&tx, &[event], now).await?;
     audit::write(&tx, organization.id, &Actor::operator(), &[act], now).await?;
     tx.commit().await?;
     Ok(Bootstrapped { organization, user_id, project_id, key, secret })
@@ -132,7 +126,8 @@ pub(super) async fn make_organization(
         plan,
         next_plan: None,
         limit_overrides: BTreeMap::new(),
-        suspended_at: None,
+        standing: Standing::Active,
+        cleanup_at: None,
         created_at: now,
     };
     store::organizations::insert(tx, &organization).await?;
@@ -142,18 +137,20 @@ pub(super) async fn make_organization(
 }
 
 async fn user(tx: &Tx, now: DateTime<Utc>, org_id: OrganizationId, email: &str) -> Result<UserId> {
-    let well_formed = email.len() <= 254
-        && email.split_once('@').is_some_and(|(local, host)| !local.is_empty() && !host.is_empty())
-        && !email.chars().any(|c| c.is_whitespace() || c.is_control());
-    if !well_formed {
-        return Err(Refused::invalid("email", "email must be an address").into());
+    let email = check_email(email)?;
+    match store::users::find_by_email(tx, org_id, &email).await? {
+        Some(found) if found.removed_at.is_none() => Ok(found.id),
+        Some(removed) => {
+            store::users::update(tx, &User { removed_at: None, ..removed.clone() }).await?;
+            Ok(removed.id)
+        }
+        None => {
+            let (id, role) = (UserId::generate(now), MemberRole::Owner);
+            let user = User { id, org_id, email, role, created_at: now, removed_at: None };
+            store::users::insert(tx, &user).await?;
+            Ok(id)
+        }
     }
-    if let Some(found) = store::users::find_by_email(tx, org_id, email).await? {
-        return Ok(found.id);
-    }
-    let user = User { id: UserId::generate(now), org_id, email: email.to_owned(), created_at: now };
-    store::users::insert(tx, &user).await?;
-    Ok(user.id)
 }
 
 async fn project(

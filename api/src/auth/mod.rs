@@ -105,12 +105,10 @@ impl Authenticator {
     ) -> Result<Caller> {
         let wanted = "send an API key as 'Authorization: Bearer cn_live_...' or in x-api-key";
         let found = self.tenants.verify(presented(credential, wanted)?).await?;
-        if found.key.revoked_at.is_some() {
+        if !found.key.is_good(self.shared.clock.now()) {
             return Err(invalid_key().into());
         }
-        if found.organization.suspended_at.is_some() {
-            return Err(Refused::new(Code::OrgSuspended, "the organization is suspended").into());
-        }
+        found.organization.standing.check()?;
         self.tenants.note_use(found.key.id);
         Ok(Caller {
             limits: self.config.limits(&found.organization, self.shared.clock.now()),

@@ -8,6 +8,7 @@ use domain::{
     key::ApiKey,
     scope::Scope,
 };
+use store::Page;
 
 use super::{
     Tag,
@@ -21,7 +22,7 @@ use crate::app::api_keys;
 /// An API key without its secret.
 #[derive(Debug, Object)]
 #[oai(rename = "ApiKey", rename_all = "camelCase", skip_serializing_if_is_none)]
-struct ApiKeyView {
+pub struct ApiKeyView {
     id: Wire<ApiKeyId>,
     org_id: Wire<OrganizationId>,
     name: String,
@@ -36,6 +37,10 @@ struct ApiKeyView {
     created_at: Wire<DateTime<Utc>>,
     /// When it was revoked; it has opened nothing since.
     revoked_at: Option<Wire<DateTime<Utc>>>,
+    /// From this instant on it opens nothing, because it was rotated.
+    expires_at: Option<Wire<DateTime<Utc>>>,
+    /// The key that takes its place.
+    replaced_by_api_key_id: Option<Wire<ApiKeyId>>,
     /// When it was last used, to the minute.
     last_used_at: Option<Wire<DateTime<Utc>>>,
 }
@@ -54,6 +59,8 @@ impl From<&ApiKey> for ApiKeyView {
             created_by_user_id: Wire(key.created_by),
             created_at: Wire(key.created_at),
             revoked_at: key.revoked_at.map(Wire),
+            expires_at: key.expires_at.map(Wire),
+            replaced_by_api_key_id: key.replaced_by.map(Wire),
             last_used_at: key.last_used_at.map(Wire),
         }
     }
@@ -64,11 +71,17 @@ list_view! {
     ApiKeyList of ApiKeyView
 }
 
+impl From<Page<ApiKey>> for ApiKeyList {
+    fn from(found: Page<ApiKey>) -> Self {
+        Self::new(found.items.iter().map(ApiKeyView::from).collect(), found.has_more)
+    }
+}
+
 /// One API key.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
-struct ApiKeyResponse {
-    api_key: ApiKeyView,
+pub struct ApiKeyResponse {
+    pub(in crate::http) api_key: ApiKeyView,
 }
 
 /// The routes of API keys.
@@ -85,9 +98,7 @@ impl ApiKeys {
         limit: Query<Limit<50>>,
         cursor: Query<Option<Cursor<entity::ApiKey>>>,
     ) -> Result<Json<ApiKeyList>, ApiError> {
-        let found = api_keys::list(caller.app(), &caller, page(&limit, cursor)).await?;
-        let views = found.items.iter().map(ApiKeyView::from).collect();
-        Ok(Json(ApiKeyList::new(views, found.has_more)))
+        Ok(Json(api_keys::list(caller.app(), &caller, page(&limit, cursor)).await?.into()))
     }
 
     /// Get one key.

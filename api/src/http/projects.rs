@@ -9,6 +9,7 @@ use domain::{
     id::{OrganizationId, ProjectId, entity},
     organization::Project,
 };
+use store::Page;
 
 use super::{
     Tag,
@@ -22,7 +23,7 @@ use crate::app::projects;
 /// A folder of sandboxes, and what a key can be restricted to.
 #[derive(Debug, Object)]
 #[oai(rename = "Project", rename_all = "camelCase")]
-struct ProjectView {
+pub struct ProjectView {
     id: Wire<ProjectId>,
     org_id: Wire<OrganizationId>,
     name: String,
@@ -45,20 +46,26 @@ list_view! {
     ProjectList of ProjectView
 }
 
+impl From<Page<Project>> for ProjectList {
+    fn from(found: Page<Project>) -> Self {
+        Self::new(found.items.iter().map(ProjectView::from).collect(), found.has_more)
+    }
+}
+
 /// One project.
 #[derive(Debug, Object)]
-struct ProjectResponse {
-    project: ProjectView,
+pub struct ProjectResponse {
+    pub(in crate::http) project: ProjectView,
 }
 
 /// What a new project is made from.
 #[derive(Debug, Object, Deserialize)]
 #[oai(rename = "CreateProjectBody", rename_all = "camelCase")]
 #[serde(rename_all = "camelCase")]
-struct CreateProject {
+pub struct CreateProject {
     /// What to call it; names need not be unique.
     #[oai(validator(min_length = 1, max_length = 128))]
-    name: String,
+    pub(in crate::http) name: String,
 }
 
 /// The routes of projects.
@@ -75,9 +82,7 @@ impl Projects {
         limit: Query<Limit<50>>,
         cursor: Query<Option<Cursor<entity::Project>>>,
     ) -> Result<Json<ProjectList>, ApiError> {
-        let found = projects::list(caller.app(), &caller, page(&limit, cursor)).await?;
-        let views = found.items.iter().map(ProjectView::from).collect();
-        Ok(Json(ProjectList::new(views, found.has_more)))
+        Ok(Json(projects::list(caller.app(), &caller, page(&limit, cursor)).await?.into()))
     }
 
     /// Create a project.

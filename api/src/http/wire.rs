@@ -17,8 +17,9 @@ use domain::{
     command::{self, CancelMode, OutputStream, TerminationSignal},
     id::{Id, Named},
     limits::Plan,
+    organization::MemberRole,
     sandbox::{self, EndReason},
-    scope::Scope,
+    scope::{Preset, Scope},
 };
 use store::usage::Metric;
 
@@ -150,6 +151,8 @@ words! {
     TerminationSignal: [TerminationSignal::Sigterm, TerminationSignal::Sigkill];
     Scope: Scope::ALL;
     Role: Role::ALL;
+    MemberRole: MemberRole::ALL;
+    Preset: Preset::ALL;
     Plan: Plan::ALL;
     Metric: Metric::ALL;
 }

@@ -3,6 +3,7 @@
 
 pub mod announcements;
 pub mod billing;
+pub mod cleanup;
 pub mod housekeeping;
 pub mod liveness;
 pub mod reconcile;
@@ -21,6 +22,7 @@ pub fn start(app: &Arc<App>) {
     spawn(app, "reconcile", reconcile::run);
     spawn(app, "liveness", liveness::run);
     spawn(app, "billing", billing::run);
+    spawn(app, "cleanup", cleanup::run);
     spawn(app, "relay", relay::run);
     spawn(app, "adopt", runner::run);
     spawn(app, "housekeeping", housekeeping::run);

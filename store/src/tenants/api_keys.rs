@@ -46,7 +46,9 @@ pub async fn by_lookup(c: &impl ConnectionTrait, lookup: &str) -> Result<Option<
         .text(
             ", k.secret_hash, o.name as org_name, o.plan as org_plan,
                o.next_plan as org_next_plan, o.next_plan_at as org_next_plan_at,
-               o.limit_overrides as org_limit_overrides, o.suspended_at as org_suspended_at, o.created_at as org_created_at
+               o.limit_overrides as org_limit_overrides, o.standing as org_standing,
+               o.standing_since as org_standing_since, o.standing_reason as org_standing_reason,
+               o.cleanup_at as org_cleanup_at, o.created_at as org_created_at
              from api_keys k join organizations o on o.id = k.org_id where k.lookup = ",
         )
         .bind(lookup);
@@ -60,7 +62,10 @@ pub async fn by_lookup(c: &impl ConnectionTrait, lookup: &str) -> Result<Option<
         next_plan: rest.org_next_plan,
         next_plan_at: rest.org_next_plan_at,
         limit_overrides: rest.org_limit_overrides,
-        suspended_at: rest.org_suspended_at,
+        standing: rest.org_standing,
+        standing_since: rest.org_standing_since,
+        standing_reason: rest.org_standing_reason,
+        cleanup_at: rest.org_cleanup_at,
         created_at: rest.org_created_at,
     })?;
     Ok(Some(Credential { key: from_row(key)?, secret_hash: rest.secret_hash, organization }))
@@ -123,8 +128,9 @@ impl ApiKeys {
         });
         Sql::new(
             "insert into api_keys (id, org_id, name, lookup, secret_hash, last_four, scopes,
-               project_ids, created_by, created_at, revoked_at, last_used_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+               project_ids, created_by, created_at, revoked_at, expires_at, replaced_by,
+               last_used_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
             [
                 key.id.uuid().into(),
                 key.org_id.uuid().into(),
@@ -137,12 +143,57 @@ impl ApiKeys {
                 key.created_by.uuid().into(),
                 time::micros(key.created_at).into(),
                 key.revoked_at.map(time::micros).into(),
+                key.expires_at.map(time::micros).into(),
+                key.replaced_by.map(ApiKeyId::uuid).into(),
                 key.last_used_at.map(time::micros).into(),
             ],
         )
         .execute(tx)
         .await?;
         Ok(())
+    }
+
+    /// The key, locked until the transaction ends.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, key = %id))]
+    pub async fn lock(&self, tx: &Tx, id: ApiKeyId) -> Result<ApiKey> {
+        let sql = self.reach.by_org(select().text("k.id = ").bind(id.uuid()), "k.org_id");
+        let row = sql.lock(tx, "for no key update of k").one(tx).await?;
+        from_row(row.ok_or(Error::Missing("api key"))?)
+    }
+
+    /// Sets until when a key works, and which one works from now on.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, key = %id))]
+    pub async fn replace(
+        &self,
+        tx: &Tx,
+        id: ApiKeyId,
+        successor: ApiKeyId,
+        expires_at: DateTime<Utc>,
+    ) -> Result<()> {
+        let sql = Sql::new(
+            "update api_keys as k set expires_at = $2, replaced_by = $3 where k.id = $1",
+            [id.uuid().into(), time::micros(expires_at).into(), successor.uuid().into()],
+        );
+        let n = self.reach.by_org(sql, "k.org_id").execute(tx).await?;
+        if n == 1 { Ok(()) } else { Err(Error::Missing("api key")) }
+    }
+
+    /// The keys that a user made and that are not revoked, locked until the transaction ends.
+    ///
+    /// # Errors
+    /// As any statement.
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, user = %user))]
+    pub async fn lock_made_by(&self, tx: &Tx, user: UserId) -> Result<Vec<ApiKey>> {
+        let sql = select().text("k.revoked_at is null and k.created_by = ").bind(user.uuid());
+        let sql = self.reach.by_org(sql, "k.org_id").text(" order by k.id");
+        let rows = sql.lock(tx, "for no key update of k").all(tx).await?;
+        rows.into_iter().map(from_row).collect()
     }
 
     /// Revokes a key; one that is revoked keeps its first instant.
@@ -163,7 +214,7 @@ impl ApiKeys {
 }
 
 const COLUMNS: &str = "k.id, k.org_id, k.name, k.lookup, k.last_four, k.scopes, k.project_ids, \
-     k.created_by, k.created_at, k.revoked_at, k.last_used_at";
+     k.created_by, k.created_at, k.revoked_at, k.expires_at, k.replaced_by, k.last_used_at";
 
 fn select() -> Sql {
     Sql::new("select ", []).text(COLUMNS).text(" from api_keys k where ")
@@ -206,6 +257,8 @@ fn from_row(row: ApiKeyRow) -> Result<ApiKey> {
         created_by: UserId::from_uuid(row.created_by),
         created_at: time::instant(row.created_at)?,
         revoked_at: time::optional(row.revoked_at)?,
+        expires_at: time::optional(row.expires_at)?,
+        replaced_by: row.replaced_by.map(ApiKeyId::from_uuid),
         last_used_at: time::optional(row.last_used_at)?,
     })
 }

@@ -4,7 +4,11 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use domain::{id::OrganizationId, limits::Plan, organization::Organization};
+use domain::{
+    id::OrganizationId,
+    limits::Plan,
+    organization::{Organization, Standing},
+};
 use migrations::rows::OrganizationRow;
 use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
 
@@ -14,8 +18,8 @@ use crate::{
     time,
 };
 
-const SELECT: &str = "select id, name, plan, next_plan, next_plan_at, limit_overrides, suspended_at, \
-     created_at from organizations where ";
+const SELECT: &str = "select id, name, plan, next_plan, next_plan_at, limit_overrides, standing, \
+     standing_since, standing_reason, cleanup_at, created_at from organizations where ";
 
 /// The organization.
 ///
@@ -77,7 +81,7 @@ pub struct Locked {
 pub async fn lock(tx: &Tx, id: OrganizationId) -> Result<Locked> {
     let sql = Sql::new(
         "select o.id, o.name, o.plan, o.next_plan, o.next_plan_at, o.limit_overrides,
-           o.suspended_at, o.created_at, a.stops_at, a.stop_code
+           o.standing, o.standing_since, o.standing_reason, o.cleanup_at, o.created_at, a.stops_at, a.stop_code
          from organizations o left join billing_accounts a on a.org_id = o.id where o.id = ",
         [],
     );
@@ -116,10 +120,11 @@ impl FromQueryResult for LockedRow {
 /// [`Error::Taken`] with `organizations_name_key`.
 #[tracing::instrument(level = "debug", skip_all, fields(org = %organization.id))]
 pub async fn insert(c: &impl ConnectionTrait, organization: &Organization) -> Result<()> {
+    let since = organization.standing.since();
     Sql::new(
         "insert into organizations (id, name, plan, next_plan, next_plan_at, limit_overrides,
-           suspended_at, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+           standing, standing_since, standing_reason, cleanup_at, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         [
             organization.id.uuid().into(),
             organization.name.as_str().into(),
@@ -127,7 +132,10 @@ pub async fn insert(c: &impl ConnectionTrait, organization: &Organization) -> Re
             organization.next_plan.map(|(plan, _)| plan.as_str()).into(),
             organization.next_plan.map(|(_, at)| time::micros(at)).into(),
             serde_json::json!(organization.limit_overrides).to_string().into(),
-            organization.suspended_at.map(time::micros).into(),
+            organization.standing.as_str().into(),
+            since.map(|(since, _)| time::micros(since)).into(),
+            since.map(|(_, reason)| reason).into(),
+            organization.cleanup_at.map(time::micros).into(),
             time::micros(organization.created_at).into(),
         ],
     )
@@ -173,19 +181,59 @@ pub async fn set_limit_overrides(
     one(sql.execute(c).await?)
 }
 
-/// Suspends the organization, or ends that.
+/// Sets whether its keys open anything, and when what still runs of it is to end.
 ///
 /// # Errors
 /// [`Error::Missing`].
 #[tracing::instrument(level = "debug", skip_all, fields(org = %id))]
-pub async fn set_suspended(
+pub async fn set_standing(
     c: &impl ConnectionTrait,
     id: OrganizationId,
-    suspended_at: Option<DateTime<Utc>>,
+    standing: &Standing,
+    cleanup_at: Option<DateTime<Utc>>,
 ) -> Result<()> {
-    let values = [id.uuid().into(), suspended_at.map(time::micros).into()];
-    let sql = Sql::new("update organizations set suspended_at = $2 where id = $1", values);
-    one(sql.execute(c).await?)
+    let since = standing.since();
+    let values = [
+        id.uuid().into(),
+        standing.as_str().into(),
+        since.map(|(since, _)| time::micros(since)).into(),
+        since.map(|(_, reason)| reason).into(),
+        cleanup_at.map(time::micros).into(),
+    ];
+    let text = "update organizations set standing = $2, standing_since = $3, standing_reason = $4,
+                  cleanup_at = $5 where id = $1";
+    one(Sql::new(text, values).execute(c).await?)
+}
+
+/// Up to `limit` organizations of which everything that runs is to end by now, the most overdue first.
+///
+/// # Errors
+/// As any statement.
+#[tracing::instrument(level = "debug", skip_all)]
+pub async fn due_for_cleanup(
+    c: &impl ConnectionTrait,
+    now: DateTime<Utc>,
+    limit: u32,
+) -> Result<Vec<Organization>> {
+    let sql = Sql::new(SELECT, []).text("cleanup_at <= ").bind(time::micros(now));
+    let rows = sql.text(" order by cleanup_at limit ").bind(i64::from(limit)).all(c).await?;
+    rows.into_iter().map(from_row).collect()
+}
+
+/// Notes that nothing of it runs any more, unless it was resumed or another end was set meanwhile.
+///
+/// # Errors
+/// As any statement.
+#[tracing::instrument(level = "debug", skip_all, fields(org = %id))]
+pub async fn note_cleaned(
+    c: &impl ConnectionTrait,
+    id: OrganizationId,
+    cleanup_at: DateTime<Utc>,
+) -> Result<()> {
+    let values = [id.uuid().into(), time::micros(cleanup_at).into()];
+    let text = "update organizations set cleanup_at = null where id = $1 and cleanup_at = $2";
+    Sql::new(text, values).execute(c).await?;
+    Ok(())
 }
 
 const fn one(rows: u64) -> Result<()> {
@@ -209,7 +257,26 @@ pub(super) fn from_row(row: OrganizationRow) -> Result<Organization> {
             .map(|(name, at)| Ok::<_, Error>((plan(name), time::instant(at)?)))
             .transpose()?,
         limit_overrides,
-        suspended_at: time::optional(row.suspended_at)?,
+        standing: standing(row.id, &row.standing, row.standing_since, row.standing_reason)?,
+        cleanup_at: time::optional(row.cleanup_at)?,
         created_at: time::instant(row.created_at)?,
     })
+}
+
+fn standing(
+    id: uuid::Uuid,
+    word: &str,
+    since: Option<i64>,
+    reason: Option<String>,
+) -> Result<Standing> {
+    match (word, since, reason) {
+        ("active", None, None) => Ok(Standing::Active),
+        ("suspended", Some(since), Some(reason)) => {
+            Ok(Standing::Suspended { since: time::instant(since)?, reason })
+        }
+        ("closed", Some(since), Some(reason)) => {
+            Ok(Standing::Closed { since: time::instant(since)?, reason })
+        }
+        _ => Err(Error::Corrupt(format!("the standing of organization {id} is {word:?}"))),
+    }
 }

@@ -79,6 +79,20 @@ impl Projects {
         sql.one(c).await?.map(from_row).transpose()
     }
 
+    /// Gives a project another name.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, project = %id))]
+    pub async fn rename(&self, tx: &Tx, id: ProjectId, name: &str) -> Result<Project> {
+        let values = [id.uuid().into(), name.into()];
+        let sql = Sql::new("update projects as p set name = $2 where p.id = $1", values);
+        if self.reach.by_project(sql, "p.org_id", "p.id").execute(tx).await? == 0 {
+            return Err(Error::Missing("project"));
+        }
+        self.get(tx, id).await
+    }
+
     /// Writes a new project.
     ///
     /// # Errors

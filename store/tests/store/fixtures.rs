@@ -7,7 +7,7 @@ use domain::{
     key::ApiKey,
     limits::Plan,
     metadata::Metadata,
-    organization::{Organization, Project, User},
+    organization::{MemberRole, Organization, Project, Standing, User},
     sandbox::{Activity, Phase, Sandbox, TemplateVersion},
     scope::ScopeSet,
 };
@@ -52,19 +52,21 @@ impl Tenant {
     pub async fn new(db: &Db, name: &str) -> Self {
         let org_id = OrganizationId::generate(at(0));
         let plan = Plan::Builder;
-        let (suspended_at, created_at) = (None, at(0));
+        let created_at = at(0);
         let org = Organization {
             id: org_id,
             name: name.to_owned(),
             plan,
             next_plan: None,
             limit_overrides: [("max_concurrent_sandboxes".to_owned(), 7)].into(),
-            suspended_at,
+            standing: Standing::Active,
+            cleanup_at: None,
             created_at,
         };
         let user_id = UserId::generate(at(0));
         let email = format!("dev@{name}.test");
-        let user = User { id: user_id, org_id, email, created_at };
+        let (role, removed_at) = (MemberRole::Owner, None);
+        let user = User { id: user_id, org_id, email, role, created_at, removed_at };
         let project = |name: &str, is_default| {
             let id = ProjectId::generate(at(0));
             Project { id, org_id, name: name.to_owned(), is_default, created_at }
@@ -141,6 +143,8 @@ pub fn key(user: &User, lookup: &str) -> ApiKey {
         created_by: user.id,
         created_at: at(0),
         revoked_at: None,
+        expires_at: None,
+        replaced_by: None,
         last_used_at: None,
     }
 }

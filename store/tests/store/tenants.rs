@@ -3,6 +3,7 @@
 use domain::{
     id::{OrganizationId, SigningKeyId, TemplateVersionId},
     limits::Plan,
+    organization::Standing,
     scope::{Scope, ScopeSet},
 };
 use store::{
@@ -68,18 +69,22 @@ async fn a_plan_that_this_version_does_not_know_is_the_free_one() {
 async fn a_key_is_found_with_its_organization() {
     on_each(async |db| {
         let acme = Tenant::new(db, "acme").await;
-        organizations::set_suspended(db.write(), acme.org.id, Some(at(5))).await.unwrap();
+        let suspended = Standing::Suspended { since: at(5), reason: "unpaid".to_owned() };
+        let set = organizations::set_standing(db.write(), acme.org.id, &suspended, Some(at(9)));
+        set.await.unwrap();
         let found = api_keys::by_lookup(db.read(), &acme.key.lookup).await.unwrap().unwrap();
         assert_eq!((&found.key, found.secret_hash.as_str()), (&acme.key, "hash"));
-        assert_eq!(found.organization.suspended_at, Some(at(5)));
+        assert_eq!(found.organization.standing, suspended);
+        assert_eq!(found.organization.cleanup_at, Some(at(9)));
         assert_eq!(found.organization.name, "acme");
         assert!(!format!("{found:?}").contains("hash"), "the hash is not for logs");
         assert!(api_keys::by_lookup(db.read(), "unknown000").await.unwrap().is_none());
-        organizations::set_suspended(db.write(), acme.org.id, None).await.unwrap();
+        let active = &Standing::Active;
+        organizations::set_standing(db.write(), acme.org.id, active, None).await.unwrap();
         let found = api_keys::by_lookup(db.read(), &acme.key.lookup).await.unwrap().unwrap();
-        assert_eq!(found.organization.suspended_at, None);
+        assert_eq!((&found.organization.standing, found.organization.cleanup_at), (active, None));
         let unknown = OrganizationId::generate(at(0));
-        let set = organizations::set_suspended(db.write(), unknown, None).await;
+        let set = organizations::set_standing(db.write(), unknown, active, None).await;
         assert!(matches!(set, Err(store::Error::Missing("organization"))));
     })
     .await;

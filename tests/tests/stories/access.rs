@@ -1,6 +1,6 @@
 //! Who comes in: credentials, scopes, and what a request without them gets.
 
-use domain::id::OrganizationId;
+use domain::{id::OrganizationId, organization::Standing};
 use futures_util::future::join_all;
 use tests::{Database, World, json, stories};
 
@@ -173,14 +173,16 @@ async fn a_suspended_organization_is_told_so(database: Database) {
     let (acme, other) = (world.team("acme").await, world.team("other").await);
     acme.get("/v1/projects").await.is(200);
     let org: OrganizationId = acme.org_id.parse().unwrap();
-    let now = Some(world.now());
-    store::organizations::set_suspended(world.db().write(), org, now).await.unwrap();
+    let suspended = Standing::Suspended { since: world.now(), reason: "story".to_owned() };
+    let set = store::organizations::set_standing(world.db().write(), org, &suspended, None);
+    set.await.unwrap();
     world.server().app().auth.forget_rows();
     acme.get("/v1/projects").await.refused(403, "org_suspended");
     acme.post("/v1/sandboxes", json!({})).await.refused(403, "org_suspended");
     other.get("/v1/projects").await.is(200);
 
-    store::organizations::set_suspended(world.db().write(), org, None).await.unwrap();
+    let set = store::organizations::set_standing(world.db().write(), org, &Standing::Active, None);
+    set.await.unwrap();
     world.server().app().auth.forget_rows();
     acme.get("/v1/projects").await.is(200);
     world.close().await;

@@ -1,5 +1,6 @@
 //! API keys: listing, revoking, and what a key that is restricted to projects sees.
 
+use domain::organization::Standing;
 use tests::{Database, World, json, stories, team::ids};
 
 stories![
@@ -101,8 +102,10 @@ async fn a_remembered_key_is_read_again_when_nothing_can_be_heard(database: Data
     for (team, why) in [(&acme, "the channel is down"), (&other, "a minute has passed")] {
         team.get("/v1/projects").await.is(200);
         // Nobody announces this.
-        let (org, now) = (team.org_id.parse().unwrap(), Some(world.now()));
-        store::organizations::set_suspended(world.db().write(), org, now).await.unwrap();
+        let org = team.org_id.parse().unwrap();
+        let suspended = Standing::Suspended { since: world.now(), reason: "story".to_owned() };
+        let set = store::organizations::set_standing(world.db().write(), org, &suspended, None);
+        set.await.unwrap();
         if why == "the channel is down" {
             world.server().app().auth.set_channel(false);
         } else {

@@ -14,6 +14,7 @@ use domain::{
     Refused,
     id::{GrantId, OrganizationId, SandboxId, TransactionId},
     metric::Metric,
+    organization::check_reason,
 };
 use serde_json::json;
 use store::{Everyone, Reach, Tx, billing::Billing, rows::WindowRow};
@@ -21,7 +22,7 @@ use store::{Everyone, Reach, Tx, billing::Billing, rows::WindowRow};
 use super::{
     convert::{self, from_of, period, word},
     entry::Entry,
-    manage::{begin, checked_reason, finish},
+    manage::{begin, finish},
     settle as settling,
 };
 use crate::app::{
@@ -86,7 +87,7 @@ pub async fn correct_usage(
     correction: Correction,
 ) -> Result<TransactionId> {
     let now = app.clock.now();
-    let reason = checked_reason(&correction.reason)?;
+    let reason = check_reason(&correction.reason)?;
     if correction.quantity_milli < 0 {
         return Err(Refused::invalid("quantity", "quantity must be zero or more").into());
     }

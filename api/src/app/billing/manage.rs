@@ -14,6 +14,7 @@ use domain::{
     Refused,
     id::{GrantId, OrganizationId},
     limits::Plan,
+    organization::check_reason,
 };
 use rust_decimal::Decimal;
 use serde_json::json;
@@ -37,8 +38,6 @@ use crate::{
     work::announcements::KEYS,
 };
 
-const MAX_REASON_CHARS: usize = 500;
-
 /// Credit to grant.
 #[derive(Debug, Clone)]
 pub struct NewGrant {
@@ -54,15 +53,6 @@ pub struct NewGrant {
     pub key: String,
     /// Why.
     pub reason: String,
-}
-
-pub(super) fn checked_reason(reason: &str) -> Result<String> {
-    let reason = reason.trim();
-    if reason.is_empty() || reason.chars().count() > MAX_REASON_CHARS {
-        let text = format!("reason must be 1 to {MAX_REASON_CHARS} characters");
-        return Err(Refused::invalid("reason", text).into());
-    }
-    Ok(reason.to_owned())
 }
 
 fn accounts() -> Billing {
@@ -111,7 +101,7 @@ pub async fn grant_credit(
     new: NewGrant,
 ) -> Result<bool> {
     let now = app.clock.now();
-    let reason = checked_reason(&new.reason)?;
+    let reason = check_reason(&new.reason)?;
     if new.key.is_empty() || new.key.len() > 128 {
         return Err(Refused::invalid("key", "key must be 1 to 128 bytes").into());
     }
@@ -177,7 +167,7 @@ pub async fn set_plan(
     reason: &str,
 ) -> Result<()> {
     let now = app.clock.now();
-    let reason = checked_reason(reason)?;
+    let reason = check_reason(reason)?;
     let at = at.unwrap_or(now);
     if at < now {
         return Err(Refused::invalid("at", "a plan cannot change in the past").into());
@@ -212,7 +202,7 @@ pub async fn set_spend_cap(
     reason: &str,
 ) -> Result<()> {
     let now = app.clock.now();
-    let reason = checked_reason(reason)?;
+    let reason = check_reason(reason)?;
     let nano = match cap {
         None => None,
         Some(cap) => Some(money::nano(cap).filter(|nano| *nano >= 0).ok_or_else(|| {
@@ -244,7 +234,7 @@ pub async fn set_limit(
     reason: &str,
 ) -> Result<()> {
     let now = app.clock.now();
-    let reason = checked_reason(reason)?;
+    let reason = check_reason(reason)?;
     let mut probe = Plan::Free.limits(app.config.catalogue());
     probe.set(name, value.unwrap_or(0))?;
     let tx = app.db.begin().await?;

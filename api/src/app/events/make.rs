@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::{
     command::Command,
+    id::{ApiKeyId, OrganizationId},
     key::ApiKey,
     sandbox::{EndReason, Sandbox},
     scope::Scope,
@@ -11,7 +12,8 @@ use domain::{
 use super::{
     Event, Subject,
     payload::{
-        CommandFinished, KeyCreated, KeyRevoked, Payload, SandboxCreated, SandboxEnded,
+        CommandFinished, KeyCreated, KeyRevoked, KeyRotated, OrganizationClosed,
+        OrganizationResumed, OrganizationSuspended, Payload, SandboxCreated, SandboxEnded,
         SandboxReady,
     },
 };
@@ -96,4 +98,48 @@ pub fn key_revoked(key: &ApiKey, at: DateTime<Utc>) -> Event {
         revoked_at: at,
     });
     Event::of_organization(key.org_id, payload, at)
+}
+
+/// An API key has a successor.
+#[must_use]
+pub fn key_rotated(
+    old: &ApiKey,
+    successor: ApiKeyId,
+    at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+) -> Event {
+    let payload = Payload::KeyRotated(KeyRotated {
+        api_key_id: old.id,
+        prefix: old.prefix(),
+        replaced_by: successor,
+        expires_at,
+    });
+    Event::of_organization(old.org_id, payload, at)
+}
+
+/// An organization was suspended.
+#[must_use]
+pub fn suspended(
+    org: OrganizationId,
+    reason: &str,
+    at: DateTime<Utc>,
+    cleanup_at: DateTime<Utc>,
+) -> Event {
+    let reason = reason.to_owned();
+    let payload = OrganizationSuspended { reason, suspended_at: at, cleanup_at };
+    Event::of_organization(org, Payload::OrganizationSuspended(payload), at)
+}
+
+/// A suspended organization was resumed.
+#[must_use]
+pub fn resumed(org: OrganizationId, at: DateTime<Utc>) -> Event {
+    let payload = OrganizationResumed { resumed_at: at };
+    Event::of_organization(org, Payload::OrganizationResumed(payload), at)
+}
+
+/// An organization was closed.
+#[must_use]
+pub fn closed(org: OrganizationId, reason: &str, at: DateTime<Utc>) -> Event {
+    let payload = OrganizationClosed { reason: reason.to_owned(), closed_at: at };
+    Event::of_organization(org, Payload::OrganizationClosed(payload), at)
 }

@@ -19,7 +19,10 @@ use crate::trace;
 pub use cloud_event::CloudEvent;
 pub(crate) use cloud_event::attributes;
 pub use kinds::Kinds;
-pub use make::{created, ended, finished, key_created, key_revoked, ready};
+pub use make::{
+    closed, created, ended, finished, key_created, key_revoked, key_rotated, ready, resumed,
+    suspended,
+};
 pub use payload::Payload;
 
 /// An event to be written.

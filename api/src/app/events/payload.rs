@@ -53,11 +53,15 @@ payloads! {
     CommandFinished = "crownest.command.finished.v1",
     KeyCreated = "crownest.key.created.v1",
     KeyRevoked = "crownest.key.revoked.v1",
+    KeyRotated = "crownest.key.rotated.v1",
     PlanChanged = "crownest.plan.changed.v1",
     CreditGranted = "crownest.credit.granted.v1",
     CreditExhausted = "crownest.credit.exhausted.v1",
     ThresholdReached = "crownest.threshold.reached.v1",
     StatementClosed = "crownest.statement.closed.v1",
+    OrganizationSuspended = "crownest.organization.suspended.v1",
+    OrganizationResumed = "crownest.organization.resumed.v1",
+    OrganizationClosed = "crownest.organization.closed.v1",
 }
 
 /// A window of usage was settled. `(sandboxId, metric, startedAt, part)` is unique.
@@ -161,6 +165,17 @@ pub struct KeyRevoked {
     pub revoked_at: DateTime<Utc>,
 }
 
+/// An API key has a successor. Both work until the old one expires.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "asyncapi.yaml says what each is")]
+pub struct KeyRotated {
+    pub api_key_id: ApiKeyId,
+    pub prefix: String,
+    pub replaced_by: ApiKeyId,
+    pub expires_at: DateTime<Utc>,
+}
+
 /// A plan took effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -215,4 +230,31 @@ pub struct StatementClosed {
     pub usage_total: String,
     pub credit_total: String,
     pub amount_due: String,
+}
+
+/// An organization's keys open nothing any more, until it is resumed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "asyncapi.yaml says what each is")]
+pub struct OrganizationSuspended {
+    pub reason: String,
+    pub suspended_at: DateTime<Utc>,
+    pub cleanup_at: DateTime<Utc>,
+}
+
+/// A suspended organization's keys work again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "asyncapi.yaml says what each is")]
+pub struct OrganizationResumed {
+    pub resumed_at: DateTime<Utc>,
+}
+
+/// An organization was closed, which is final.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "asyncapi.yaml says what each is")]
+pub struct OrganizationClosed {
+    pub reason: String,
+    pub closed_at: DateTime<Utc>,
 }

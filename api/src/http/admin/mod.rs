@@ -5,22 +5,39 @@
 //! A new operation is a method here, a row in [`OPERATIONS`], and a row in the matrix of
 //! `tests/tests/stories/every_operation`; `make openapi` writes the document.
 
+mod api_keys;
 mod discovery;
 mod keys;
+mod members;
 mod operations;
 mod organizations;
+mod projects;
 
 use poem_openapi::Tags;
 
 pub use operations::OPERATIONS;
 
 /// The routes, by noun.
-pub type Apis = (organizations::Organizations, keys::AdminKeys, discovery::Discovery);
+pub type Apis = (
+    organizations::Organizations,
+    members::Members,
+    projects::Projects,
+    api_keys::ApiKeys,
+    keys::AdminKeys,
+    discovery::Discovery,
+);
 
 /// The routes of the admin API.
 #[must_use]
 pub const fn apis() -> Apis {
-    (organizations::Organizations, keys::AdminKeys, discovery::Discovery)
+    (
+        organizations::Organizations,
+        members::Members,
+        projects::Projects,
+        api_keys::ApiKeys,
+        keys::AdminKeys,
+        discovery::Discovery,
+    )
 }
 
 /// The groups of operations in the document.
@@ -28,6 +45,13 @@ pub const fn apis() -> Apis {
 enum Tag {
     /// Customers.
     Organizations,
+    /// The people in them.
+    Members,
+    /// Their folders of sandboxes.
+    Projects,
+    /// Their credentials.
+    #[oai(rename = "API keys")]
+    ApiKeys,
     /// Operators' own credentials.
     #[oai(rename = "Admin keys")]
     AdminKeys,

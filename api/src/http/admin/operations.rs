@@ -11,7 +11,9 @@ const ANYBODY: &[Role] = &[Owner, Billing, Support, Auditor];
 const AUDITORS: &[Role] = &[Owner, Auditor];
 /// To look after customers.
 const SUPPORT: &[Role] = &[Owner, Support];
-/// To make other operators.
+/// To stop who does not pay or does harm.
+const SUSPENDERS: &[Role] = &[Owner, Billing, Support];
+/// To make other operators, and what cannot be undone.
 const OWNERS: &[Role] = &[Owner];
 
 const fn row(id: &'static str, roles: &'static [Role], errors: &'static [u16]) -> Operation {
@@ -28,6 +30,21 @@ pub const OPERATIONS: &[Operation] = &[
     row("listOrganizations", ANYBODY, READ),
     row("createOrganization", SUPPORT, WRITE),
     row("getOrganization", ANYBODY, READ),
+    row("suspendOrganization", SUSPENDERS, WRITE),
+    row("resumeOrganization", SUSPENDERS, CHANGE),
+    row("closeOrganization", OWNERS, WRITE),
+    row("listMembers", ANYBODY, READ),
+    row("addMember", SUPPORT, WRITE),
+    row("removeMember", SUPPORT, CHANGE),
+    row("listOrganizationProjects", ANYBODY, READ),
+    row("createOrganizationProject", SUPPORT, WRITE),
+    row("getOrganizationProject", ANYBODY, READ),
+    row("renameOrganizationProject", SUPPORT, WRITE),
+    row("listOrganizationApiKeys", ANYBODY, READ),
+    row("createOrganizationApiKey", SUPPORT, WRITE),
+    row("getOrganizationApiKey", ANYBODY, READ),
+    row("rotateOrganizationApiKey", SUPPORT, WRITE),
+    row("revokeOrganizationApiKey", SUPPORT, CHANGE),
     row("listAdminKeys", AUDITORS, READ),
     row("createAdminKey", OWNERS, WRITE),
     row("getAdminKey", AUDITORS, READ),

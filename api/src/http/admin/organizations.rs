@@ -3,19 +3,25 @@
 use std::collections::BTreeMap;
 
 use poem::http::StatusCode;
-use poem_openapi::{Object, OpenApi, param::Path};
+use poem_openapi::{Enum, Object, OpenApi, param::Path};
 use serde::Deserialize;
 
 use chrono::{DateTime, Utc};
 use domain::{
     id::{OrganizationId, entity},
     limits::Plan,
-    organization::Organization,
+    organization::{Organization, Standing},
 };
 
 use super::Tag;
 use crate::{
-    app::admin::organizations::{self, NewOrganization},
+    app::{
+        admin::{
+            organizations::{self, NewOrganization},
+            standing,
+        },
+        idempotency::Answer,
+    },
     http::{
         error::ApiError,
         extract::{Admin, Cursor, IdempotencyKey, Limit, Query, StrictBody, page},
@@ -36,9 +42,34 @@ struct OrganizationView {
     next_plan: Option<NextPlanView>,
     /// Limits that hold whatever the plan says, by name.
     limit_overrides: BTreeMap<String, u64>,
-    /// Since when its keys open nothing.
-    suspended_at: Option<Wire<DateTime<Utc>>>,
+    /// Its keys open nothing unless it is active.
+    status: OrganizationStatus,
+    /// Since when it is suspended or closed.
+    status_since: Option<Wire<DateTime<Utc>>>,
+    /// Why it is suspended or closed.
+    status_reason: Option<String>,
+    /// When its sandboxes end, as long as some may run.
+    cleanup_at: Option<Wire<DateTime<Utc>>>,
     created_at: Wire<DateTime<Utc>>,
+}
+
+/// Whether an organization's keys open anything.
+#[derive(Debug, Enum)]
+#[oai(rename_all = "snake_case")]
+enum OrganizationStatus {
+    Active,
+    Suspended,
+    Closed,
+}
+
+impl From<&Standing> for OrganizationStatus {
+    fn from(standing: &Standing) -> Self {
+        match standing {
+            Standing::Active => Self::Active,
+            Standing::Suspended { .. } => Self::Suspended,
+            Standing::Closed { .. } => Self::Closed,
+        }
+    }
 }
 
 /// A plan that is to take effect.
@@ -52,6 +83,7 @@ struct NextPlanView {
 impl From<&Organization> for OrganizationView {
     fn from(organization: &Organization) -> Self {
         let next = organization.next_plan;
+        let since = organization.standing.since();
         Self {
             id: Wire(organization.id),
             name: organization.name.clone(),
@@ -59,7 +91,10 @@ impl From<&Organization> for OrganizationView {
             next_plan: next
                 .map(|(plan, at)| NextPlanView { plan: Wire(plan), takes_effect_at: Wire(at) }),
             limit_overrides: organization.limit_overrides.clone(),
-            suspended_at: organization.suspended_at.map(Wire),
+            status: (&organization.standing).into(),
+            status_since: since.map(|(since, _)| Wire(since)),
+            status_reason: since.map(|(_, reason)| reason.to_owned()),
+            cleanup_at: organization.cleanup_at.map(Wire),
             created_at: Wire(organization.created_at),
         }
     }
@@ -92,6 +127,16 @@ struct CreateOrganization {
     name: String,
     /// Its plan; absent: the installation's default one.
     plan: Option<Wire<Plan>>,
+}
+
+/// Why something is done.
+#[derive(Debug, Object, Deserialize)]
+#[oai(rename = "ReasonBody", rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
+struct Reason {
+    /// Why; kept with the change.
+    #[oai(validator(min_length = 1, max_length = 500))]
+    reason: String,
 }
 
 /// The routes of organizations.
@@ -142,4 +187,58 @@ impl Organizations {
     ) -> Result<Json<OrganizationResponse>, ApiError> {
         Ok(Json((&organizations::get(caller.app(), id.0.0).await?).into()))
     }
+
+    /// Suspend an organization: its keys open nothing, and its sandboxes end after a grace period.
+    #[oai(
+        path = "/organizations/:organizationId/suspend",
+        method = "post",
+        operation_id = "suspendOrganization"
+    )]
+    async fn suspend(
+        &self,
+        caller: Admin,
+        #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
+        #[oai(name = "organizationId")] id: Path<Wire<OrganizationId>>,
+        body: StrictBody<Reason>,
+    ) -> Result<Stored<OrganizationResponse, 200>, ApiError> {
+        let (idempotent, what) = (key.of(&body.json), (id.0.0, &*body.value.reason));
+        Ok(standing::suspend(caller.app(), &caller, idempotent, what, ok).await?.into())
+    }
+
+    /// Resume a suspended organization and spare what still runs of it.
+    #[oai(
+        path = "/organizations/:organizationId/resume",
+        method = "post",
+        operation_id = "resumeOrganization"
+    )]
+    async fn resume(
+        &self,
+        caller: Admin,
+        #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
+        #[oai(name = "organizationId")] id: Path<Wire<OrganizationId>>,
+    ) -> Result<Stored<OrganizationResponse, 200>, ApiError> {
+        let idempotent = key.of_no_body();
+        Ok(standing::resume(caller.app(), &caller, idempotent, id.0.0, ok).await?.into())
+    }
+
+    /// Close an organization for good and end what runs of it; its data and ledger stay.
+    #[oai(
+        path = "/organizations/:organizationId/close",
+        method = "post",
+        operation_id = "closeOrganization"
+    )]
+    async fn close(
+        &self,
+        caller: Admin,
+        #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
+        #[oai(name = "organizationId")] id: Path<Wire<OrganizationId>>,
+        body: StrictBody<Reason>,
+    ) -> Result<Stored<OrganizationResponse, 200>, ApiError> {
+        let (idempotent, what) = (key.of(&body.json), (id.0.0, &*body.value.reason));
+        Ok(standing::close(caller.app(), &caller, idempotent, what, ok).await?.into())
+    }
+}
+
+fn ok(organization: &Organization) -> Answer {
+    answer(StatusCode::OK, &OrganizationResponse::from(organization))
 }

@@ -1,7 +1,10 @@
 //! The admin API: what operators do to an installation, and what is told of it.
 
+mod api_keys;
 mod keys;
+mod members;
 mod organizations;
+mod standing;
 
 use api::app::audit;
 use store::audit::{AuditFilter, Chain};

@@ -18,12 +18,16 @@ use store::{
 use tests::{Team, World, json, message};
 
 /// The types of all events.
-pub const KINDS: [&str; 12] = [
+pub const KINDS: [&str; 16] = [
     "crownest.command.finished.v1",
     "crownest.credit.exhausted.v1",
     "crownest.credit.granted.v1",
     "crownest.key.created.v1",
     "crownest.key.revoked.v1",
+    "crownest.key.rotated.v1",
+    "crownest.organization.closed.v1",
+    "crownest.organization.resumed.v1",
+    "crownest.organization.suspended.v1",
     "crownest.plan.changed.v1",
     "crownest.sandbox.created.v1",
     "crownest.sandbox.ended.v1",
@@ -44,13 +48,14 @@ pub const fn settings(config: &mut Config) {
 }
 
 /// Some days before the end of a month: one team works, changes its plan and buys credit, another
-/// one runs out of it; then the month is closed.
+/// one runs out of it, and a third one leaves; then the month is closed.
 pub async fn happens(world: &World) -> [Team; 2] {
     let acme = world.team("acme").await;
     let leaver = acme.key("sandbox:read").await;
     works(world, &acme).await;
     acme.delete(&format!("/v1/api-keys/{}", leaver.id)).await.is(200);
     pays(world, &acme).await;
+    leaves(world, &acme).await;
 
     // 300.0003 credits are 300,000 s: two sandboxes for 41 hours and 40 minutes.
     let rival = world.team_on("rival", Plan::Free).await;
@@ -62,6 +67,19 @@ pub async fn happens(world: &World) -> [Team; 2] {
     world.advance("30d").await;
     world.until("every kind of event", async || happened(world).await.then_some(())).await;
     [acme, rival]
+}
+
+/// And operators look after their organizations.
+async fn leaves(world: &World, acme: &Team) {
+    let owner = world.owner().await;
+    let rotated = acme.key("sandbox:read").await.id;
+    let path = format!("/admin/v1/organizations/{}/api-keys/{rotated}/rotate", acme.org_id);
+    owner.post(&path, json!({ "overlapMs": 0 })).await.is(201);
+    let organization = owner.organization("leaver").await;
+    let path = |verb| format!("/admin/v1/organizations/{organization}/{verb}");
+    owner.post(&path("suspend"), json!({ "reason": "unpaid" })).await.is(200);
+    owner.post_nothing(&path("resume")).await.is(200);
+    owner.post(&path("close"), json!({ "reason": "they left" })).await.is(200);
 }
 
 async fn happened(world: &World) -> bool {
