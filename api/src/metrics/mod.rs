@@ -80,6 +80,8 @@ pub struct Failures {
     pub commands: Counter,
     /// Keeping house.
     pub housekeeping: Counter,
+    /// Ending what runs of suspended organizations.
+    pub cleanup: Counter,
 }
 
 impl Metrics {
@@ -121,6 +123,7 @@ impl Metrics {
                 relay: failed("relay"),
                 commands: failed("commands"),
                 housekeeping: failed("housekeeping"),
+                cleanup: failed("cleanup"),
             },
             scrapes: scrape::Scrapes::default(),
             registry,

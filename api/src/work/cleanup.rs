@@ -10,5 +10,5 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Cleans up for ever.
 pub async fn run(app: Arc<App>) {
-    repeat(PAUSE, || standing::clean_due(&app)).await;
+    repeat(PAUSE, &app.metrics.failures.cleanup, || standing::clean_due(&app)).await;
 }

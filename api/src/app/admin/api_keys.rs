@@ -126,13 +126,14 @@ async fn check_projects(
         return Err(Refused::invalid("projectIds", text).into());
     }
     for id in ids {
-        store::projects(within(org)).get(tx, *id).await.map_err(|error| match error {
-            store::Error::Missing(_) => {
+        match store::projects(within(org)).get(tx, *id).await {
+            Ok(_) => {}
+            Err(store::Error::Missing(_)) => {
                 let text = "projectIds must be projects of the organization";
-                Refused::invalid("projectIds", text).into()
+                return Err(Refused::invalid("projectIds", text).into());
             }
-            error => crate::app::error::Error::Store(error),
-        })?;
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(())
 }

@@ -66,13 +66,14 @@ pub async fn create(
     };
     let rules = Rules::of(&app.config);
     let made = tenants::make_organization(&change.tx, &rules, change.now, name, plan).await;
-    let organization = made.map_err(|error| match error {
-        Error::Store(store::Error::Taken(_)) => {
+    let organization = match made {
+        Ok(organization) => organization,
+        Err(Error::Store(store::Error::Taken(_))) => {
             let text = "an organization of this name exists already";
-            Refused::field(Code::Conflict, "name", text).into()
+            return Err(Refused::field(Code::Conflict, "name", text).into());
         }
-        error => error,
-    })?;
+        Err(error) => return Err(error),
+    };
     let details = json!({ "name": organization.name, "plan": organization.plan.as_str() });
     let act = Act::done("organization.create", organization.id, details);
     let outcome = Outcome {

@@ -280,12 +280,14 @@ pub async fn publish_pricing(app: &App, actor: &Actor, version: &PricingVersion)
     }
     let row = convert::version_row(version);
     let tx = app.db.begin().await?;
-    store::billing::pricing::insert(&tx, &row, now).await.map_err(|error| match error {
-        store::Error::Taken(_) => {
-            Refused::invalid("name", "a version of this name is published already").into()
+    match store::billing::pricing::insert(&tx, &row, now).await {
+        Ok(()) => {}
+        Err(store::Error::Taken(_)) => {
+            let text = "a version of this name is published already";
+            return Err(Refused::invalid("name", text).into());
         }
-        error => Error::Store(error),
-    })?;
+        Err(error) => return Err(error.into()),
+    }
     let act =
         Act::done("pricing.publish", &version.name, json!({ "validFrom": version.valid_from }));
     audit::write(&tx, Chain::Installation, actor, &[act], now).await?;

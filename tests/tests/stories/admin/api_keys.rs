@@ -30,7 +30,10 @@ async fn a_key_is_made_as_it_is_asked_for(database: Database) {
     world.moves("1s");
     let body = json!({ "scopes": ["sandbox:read", "project:create"], "projectIds": [project] });
     let (id, restricted) = owner.api_key(org, body).await;
-    assert_eq!(ids(&restricted.get("/v1/projects").await.is(200)["data"]), [project.clone()]);
+    assert_eq!(
+        ids(&restricted.get("/v1/projects").await.is(200)["data"]),
+        std::slice::from_ref(&project)
+    );
     restricted.post("/v1/sandboxes", json!({})).await.refused(403, "forbidden");
     world.moves("1s");
     let (quick, key) = owner.api_key(org, json!({ "preset": "quickstart" })).await;
