@@ -91,7 +91,7 @@ async fn a_transaction_that_appends_nothing_holds_nobody_up() {
     let db = &database.db;
     let tenant = Tenant::new(db, "a").await;
     let report = db.begin().await.unwrap();
-    report.execute_unprepared("update organizations set suspended_at = null").await.unwrap();
+    report.execute_unprepared("update organizations set name = name").await.unwrap();
     let waits = db.begin().await.unwrap();
     waits.execute_unprepared("select pg_current_xact_id()").await.unwrap();
     write(db, &[event(&tenant, "seen", KIND)], 0).await;
