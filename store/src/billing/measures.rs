@@ -12,11 +12,15 @@ use crate::{
     reach::uuids,
 };
 
+/// A sandbox is metered to its expiry at most, and to the instant at which what runs of a suspended or
+/// closed organization is to end: whoever settles before that was carried out must not go beyond it.
 const METER: &str =
     "select m.sandbox_id, m.org_id, m.project_id, m.metric, m.opened_at, m.closed_at,
        m.multiplier_milli, m.pricing_version, m.settled_until, m.settled_quantity,
-       m.settled_amount, m.n_parts, s.expires_at, s.seen_alive_at
-     from meters m join sandboxes s on s.id = m.sandbox_id where ";
+       m.settled_amount, m.n_parts, s.seen_alive_at,
+       case when o.cleanup_at < s.expires_at then o.cleanup_at else s.expires_at end as expires_at
+     from meters m join sandboxes s on s.id = m.sandbox_id
+       join organizations o on o.id = m.org_id where ";
 
 impl Billing {
     /// The meters of time of these organizations that are open or not settled to their end. Within a

@@ -10,6 +10,7 @@ stories![
     it_is_refused_at_every_server,
     what_runs_ends_when_the_grace_period_does,
     it_ends_though_the_server_was_away,
+    whoever_settles_first_bills_no_more_than_the_grace_period,
     what_is_resumed_in_time_is_spared,
     closing_is_final_and_ends_what_runs,
     nothing_begins_once_it_is_suspended,
@@ -99,7 +100,8 @@ async fn what_runs_ends_when_the_grace_period_does(database: Database) {
     world.close().await;
 }
 
-/// Nobody looks when the grace period ends; what was late is not billed.
+/// Nobody looks when the grace period ends; what was late is not billed, whichever worker is first to
+/// look afterwards.
 async fn it_ends_though_the_server_was_away(database: Database) {
     let (mut world, owner, acme) = begin(database).await;
     let sandbox = acme.starts(json!({})).await;
@@ -110,6 +112,23 @@ async fn it_ends_though_the_server_was_away(database: Database) {
     world.starts_server().await;
     world.settle().await;
     assert_eq!(world.driver.running(), []);
+    owner.post_nothing(&path(&acme, "resume")).await.is(200);
+    assert_eq!(acme.sandbox(&sandbox).await["destroyedAt"], end);
+    assert_eq!(acme.used().await, 600);
+    world.close().await;
+}
+
+/// The sandbox is seen alive and settled after its time, before anybody ends it.
+async fn whoever_settles_first_bills_no_more_than_the_grace_period(database: Database) {
+    let (world, owner, acme) = begin(database).await;
+    let sandbox = acme.starts(json!({})).await;
+    suspends(&owner, &acme).await;
+    let end = world.stamp("10m");
+    world.moves("20m");
+    let seen = |app| async move { api::work::liveness::round(&app).await };
+    world.server().within(seen).await.unwrap();
+    world.settles_books().await;
+    world.settle().await;
     owner.post_nothing(&path(&acme, "resume")).await.is(200);
     assert_eq!(acme.sandbox(&sandbox).await["destroyedAt"], end);
     assert_eq!(acme.used().await, 600);
