@@ -226,7 +226,7 @@ async fn a_trace_holds_what_was_done_for_a_request() {
     );
     let key = stage.key().await;
     let (server, base) = stage.serve().await;
-    let api = Api { http: Client::builder().no_proxy().build().unwrap(), base, key };
+    let api = Api { http: tests::client::http(), base, key };
     let made = api.post("/v1/sandboxes", json!({}), 201).await;
     let sandbox = made["sandbox"]["id"].as_str().unwrap().to_owned();
     let file = json!({ "path": "a.txt", "content": IN_FILE });
@@ -301,7 +301,7 @@ async fn a_collector_that_is_away_holds_nothing_up() {
     let stage = Stage::new("no-collector", vec![("CROWNEST_OTLP_ENDPOINT", endpoint)]);
     let key = stage.key().await;
     let (server, base) = stage.serve().await;
-    let api = Api { http: Client::builder().no_proxy().build().unwrap(), base, key };
+    let api = Api { http: tests::client::http(), base, key };
     api.post("/v1/sandboxes", json!({}), 201).await;
     stop(server).await;
     let log = stage.log();
