@@ -320,7 +320,17 @@ impl Config {
     /// An organization's limits: its plan's, then this installation's overrides, then its own.
     #[must_use]
     pub fn limits(&self, organization: &Organization, now: DateTime<Utc>) -> Limits {
-        let plan = organization.plan_at(now);
+        let mut limits = self.plan_limits(organization.plan_at(now));
+        for (name, value) in &organization.limit_overrides {
+            // Checked when it was set; one that a later version does not know changes nothing.
+            let _ = limits.set(name, *value);
+        }
+        limits
+    }
+
+    /// A plan's limits, and this installation's overrides.
+    #[must_use]
+    pub fn plan_limits(&self, plan: Plan) -> Limits {
         let mut limits = plan.limits(self.catalogue());
         if let Some(n) = self.max_concurrent_sandboxes {
             limits.max_concurrent_sandboxes = n;
@@ -333,10 +343,6 @@ impl Config {
             limits.retention_days = days;
         }
         limits.idle_timeout_ms = self.idle_timeout_ms.or(limits.idle_timeout_ms);
-        for (name, value) in &organization.limit_overrides {
-            // Checked when it was set; one that a later version does not know changes nothing.
-            let _ = limits.set(name, *value);
-        }
         limits
     }
 }

@@ -286,6 +286,22 @@ pub fn expire(
     Ok(expired)
 }
 
+/// Takes back `amount` of what is left of a grant. The heading says which transaction its credit came
+/// with: that is what is corrected.
+///
+/// # Errors
+/// [`crate::Error::Empty`] for nothing; [`crate::Error::Overflow`] when less is left. Then the grant is
+/// as it was.
+pub fn take_back(grant: &mut Grant, amount: i64, heading: Heading) -> Result<Transaction> {
+    let left = grant.remaining.checked_sub(amount).filter(|left| *left >= 0);
+    let left = left.ok_or(crate::Error::Overflow("a correction"))?;
+    let postings =
+        vec![Posting::credit(grant.kind, grant.id, -amount), Posting::to(Account::Issued, amount)];
+    let transaction = Transaction::new(heading, postings)?;
+    grant.remaining = left;
+    Ok(transaction)
+}
+
 /// A transaction that is to be corrected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrong<'a> {

@@ -152,6 +152,22 @@ impl Limits {
         }
     }
 
+    /// The limits that an operator can set, by name; one that is not there has no end.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let value = |name: &'static str| match name {
+            "max_concurrent_sandboxes" => Some(self.max_concurrent_sandboxes.into()),
+            "max_create_ttl_ms" => Some(self.max_create_ttl_ms),
+            "max_extend_ttl_ms" => Some(self.max_extend_ttl_ms),
+            "max_session_ttl_ms" => Some(self.max_session_ttl_ms),
+            "max_direct_write_bytes" => Some(self.max_direct_write_bytes),
+            "max_active_previews" => Some(self.max_active_previews.into()),
+            "max_active_previews_per_sandbox" => Some(self.max_active_previews_per_sandbox.into()),
+            "retention_days" => Some(self.retention_days.into()),
+            _ => self.max_command_ms,
+        };
+        LIMIT_NAMES.into_iter().filter_map(move |name| Some((name, value(name)?)))
+    }
+
     /// Sets a limit by its name.
     ///
     /// # Errors
@@ -230,6 +246,16 @@ pub const MAX_COMMAND_BYTES: usize = (128 << 10) - 1;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_set_by_name_is_read_by_name() {
+        let mut limits = Plan::Free.limits(Catalogue::Standard);
+        assert_eq!(limits.named().count(), LIMIT_NAMES.len() - 1, "a command's time has no end");
+        for (name, value) in LIMIT_NAMES.into_iter().zip(1_000..) {
+            limits.set(name, value).unwrap();
+        }
+        assert!(limits.named().eq(LIMIT_NAMES.into_iter().zip(1_000..)));
+    }
 
     #[test]
     fn lifetimes() {

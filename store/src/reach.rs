@@ -121,16 +121,24 @@ pub struct PageRequest {
 
 impl PageRequest {
     /// Appends cursor, order and limit; one row more than asked for tells whether there are more.
-    pub(crate) fn apply(self, mut sql: Sql, id_column: &str) -> Sql {
+    pub(crate) fn apply(self, sql: Sql, id_column: &str) -> Sql {
+        // The order is spelled as that of the indexes that lists are read from (ddl.rs of
+        // `migrations`).
+        self.ordered(sql, id_column, " desc nulls last limit ")
+    }
+
+    /// As [`Self::apply`], for a list of everything, which is read from the primary key.
+    pub(crate) fn apply_by_key(self, sql: Sql, id_column: &str) -> Sql {
+        self.ordered(sql, id_column, " desc limit ")
+    }
+
+    fn ordered(self, mut sql: Sql, id_column: &str, order: &str) -> Sql {
         if let Some(after) = self.after {
             sql = sql.text(" and ").text(id_column).text(" < ").bind(after);
         }
-        // Ids are UUIDv7, so their order is that of creation, and no two are equal. The order is
-        // spelled as that of the indexes that lists are read from (ddl.rs of `migrations`).
-        sql.text(" order by ")
-            .text(id_column)
-            .text(" desc nulls last limit ")
-            .bind(i64::from(self.limit).saturating_add(1))
+        // Ids are UUIDv7, so their order is that of creation, and no two are equal.
+        let limit = i64::from(self.limit).saturating_add(1);
+        sql.text(" order by ").text(id_column).text(order).bind(limit)
     }
 
     pub(crate) fn page<R, T>(

@@ -63,7 +63,7 @@ impl World {
     pub async fn grants(&self, team: &Team, new: manage::NewGrant) {
         let org = team.org();
         self.operates(move |app| async move {
-            manage::grant_credit(&app, &Actor::operator(), org, new).await
+            manage::change(&app, &Actor::operator(), org, new).await
         })
         .await;
     }
@@ -72,7 +72,8 @@ impl World {
     pub async fn changes_plan(&self, team: &Team, plan: Plan, at: Option<&str>) {
         let (org, at) = (team.org(), at.map(time::at));
         let change = move |app| async move {
-            manage::set_plan(&app, &Actor::operator(), org, plan, at, REASON).await
+            let set = manage::SetPlan { plan, at, reason: REASON.to_owned() };
+            manage::change(&app, &Actor::operator(), org, set).await
         };
         self.operates(change).await;
     }
@@ -81,7 +82,8 @@ impl World {
     pub async fn caps(&self, team: &Team, cap: Option<&str>) {
         let (org, cap) = (team.org(), cap.map(|cap| cap.parse().unwrap()));
         let set = move |app| async move {
-            manage::set_spend_cap(&app, &Actor::operator(), org, cap, REASON).await
+            let set = manage::SetSpendCap { cap, reason: REASON.to_owned() };
+            manage::change(&app, &Actor::operator(), org, set).await
         };
         self.operates(set).await;
     }
@@ -90,7 +92,9 @@ impl World {
     pub async fn limits(&self, team: &Team, name: &'static str, value: Option<u64>) {
         let org = team.org();
         let set = move |app| async move {
-            manage::set_limit(&app, &Actor::operator(), org, name, value, REASON).await
+            let (name, reason) = (name.to_owned(), REASON.to_owned());
+            manage::change(&app, &Actor::operator(), org, manage::SetLimit { name, value, reason })
+                .await
         };
         self.operates(set).await;
     }

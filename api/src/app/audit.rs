@@ -9,11 +9,11 @@ use migrations::rows::AuditRow;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use store::{
-    ConnectionTrait, Db, Everyone, Tx,
+    ConnectionTrait, Db, Everyone, Page, Tx,
     audit::{AuditFilter, Chain},
 };
 
-use super::{Caller, admin::AdminCaller, error::Result};
+use super::{Caller, admin::AdminCaller, billing::convert::corrupt, error::Result};
 
 /// Entries read at a time.
 const PAGE: u32 = 1_000;
@@ -243,14 +243,80 @@ pub async fn export(
     }
 }
 
-fn line(row: &AuditRow) -> Value {
-    let at = DateTime::from_timestamp_micros(row.at);
-    let org_id: Option<OrganizationId> = match Chain::of(row) {
+/// An entry as it is read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Whose chain it is in; `None` = the installation's.
+    pub org_id: Option<OrganizationId>,
+    /// Its number in the chain.
+    pub seq: i64,
+    /// When it was written.
+    pub at: DateTime<Utc>,
+    /// Who acted.
+    pub actor: String,
+    /// What was done.
+    pub action: String,
+    /// To what.
+    pub object: String,
+    /// `ok`, or the code of the refusal.
+    pub outcome: String,
+    /// From where; empty for none.
+    pub origin: String,
+    /// The request; empty for none.
+    pub request_id: String,
+    /// More.
+    pub details: Value,
+    /// Of this entry and the one before it, in hex.
+    pub hash: String,
+}
+
+/// A page of a chain's entries behind a number, oldest first.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn list(
+    c: &impl ConnectionTrait,
+    chain: impl Into<Chain>,
+    filter: &AuditFilter,
+    after: i64,
+    limit: u32,
+) -> Result<Page<Entry>> {
+    let trail = store::audit(Everyone::for_worker("audit feed"));
+    let mut rows = trail.list(c, chain.into(), filter, after, limit.saturating_add(1)).await?;
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let has_more = rows.len() > wanted;
+    rows.truncate(wanted);
+    Ok(Page { items: rows.into_iter().map(entry).collect::<Result<_>>()?, has_more })
+}
+
+fn entry(row: AuditRow) -> Result<Entry> {
+    let broken = || corrupt(format!("entry {} of an audit trail breaks the rules", row.seq));
+    Ok(Entry {
+        org_id: organization(&row),
+        seq: row.seq,
+        at: DateTime::from_timestamp_micros(row.at).ok_or_else(broken)?,
+        details: serde_json::from_str(&row.details).map_err(|_| broken())?,
+        actor: row.actor,
+        action: row.action,
+        object: row.object,
+        outcome: row.outcome,
+        origin: row.origin,
+        request_id: row.request_id,
+        hash: hex::encode(&row.hash),
+    })
+}
+
+fn organization(row: &AuditRow) -> Option<OrganizationId> {
+    match Chain::of(row) {
         Chain::Organization(org) => Some(org),
         Chain::Installation => None,
-    };
+    }
+}
+
+fn line(row: &AuditRow) -> Value {
+    let at = DateTime::from_timestamp_micros(row.at);
     json!({
-        "orgId": org_id,
+        "orgId": organization(row),
         "seq": row.seq,
         "at": at.map(|at| at.to_rfc3339_opts(SecondsFormat::Micros, true)),
         "actor": row.actor,

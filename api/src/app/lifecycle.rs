@@ -24,6 +24,17 @@ pub struct Change {
     pub at: DateTime<Utc>,
     /// Why the sandbox ends, if it does.
     pub reason: Option<EndReason>,
+    /// Who writes an end down.
+    pub teller: Teller,
+}
+
+/// Who writes the end of a sandbox down in the audit trail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Teller {
+    /// The platform, here: nobody asked for it.
+    Platform,
+    /// Whoever carries out what a caller asked for, in the same transaction.
+    Caller,
 }
 
 /// Takes a step inside a transaction. The caller commits, then calls [`announce`].
@@ -82,8 +93,7 @@ pub async fn take(
         told.push(events::ended(&next, change.at));
     }
     events::emit(tx, &told, app.clock.now()).await?;
-    // What a caller asked for, whoever carries that out writes down.
-    if ends && next.end_reason != Some(EndReason::UserKilled) {
+    if ends && change.teller == Teller::Platform {
         let reason = next.end_reason.map_or("failed", EndReason::as_str);
         let act = Act::done("sandbox.end", next.id, json!({ "reason": reason }));
         audit::write(tx, next.org_id, &Actor::platform(), &[act], app.clock.now()).await?;

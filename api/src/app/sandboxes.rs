@@ -12,7 +12,12 @@ use domain::{
     sandbox::{Activity, EndReason, Phase, Sandbox, TemplateVersion, Wish, expiry},
 };
 use serde_json::json;
-use store::{Page, PageRequest, sandboxes::SandboxFilter, usage::Metric};
+use store::{
+    Page, PageRequest,
+    idempotency::Asker,
+    sandboxes::{SandboxFilter, Sandboxes},
+    usage::Metric,
+};
 
 use super::{
     App, Caller,
@@ -21,7 +26,7 @@ use super::{
     error::{Error, Result},
     events,
     idempotency::{self, Answer, Idempotent, Known},
-    lifecycle::{self, Change},
+    lifecycle::{self, Change, Teller},
 };
 use crate::{
     bus::Nudge,
@@ -227,23 +232,53 @@ pub async fn kill(
     id: SandboxId,
     print: impl Fn(&Sandbox, DateTime<Utc>) -> Answer + Send,
 ) -> Result<Answer> {
-    if let Known::Answered(answer) = idempotency::look_up(app, caller, idempotent.as_ref()).await? {
+    let (actor, reason) = (Actor::of(caller), EndReason::UserKilled);
+    let killing = Killing { actor, reason, details: json!({}) };
+    let place = (store::sandboxes(caller.reach()), id);
+    kill_once(app, caller, idempotent, place, killing, print).await
+}
+
+/// Who kills a sandbox, and why.
+#[derive(Debug)]
+pub(super) struct Killing {
+    /// Who.
+    pub actor: Actor,
+    /// What its end is called.
+    pub reason: EndReason,
+    /// What is written down of it.
+    pub details: serde_json::Value,
+}
+
+/// As [`kill`], for anybody who may.
+pub(super) async fn kill_once<A>(
+    app: &Arc<App>,
+    asker: &A,
+    idempotent: Option<Idempotent>,
+    (sandboxes, id): (Sandboxes, SandboxId),
+    killing: Killing,
+    print: impl Fn(&Sandbox, DateTime<Utc>) -> Answer + Send,
+) -> Result<Answer>
+where
+    A: Sync,
+    for<'a> Asker: From<&'a A>,
+{
+    let known = idempotency::look_up(app, asker, idempotent.as_ref()).await?;
+    if let Known::Answered(answer) = known {
         return Ok(answer);
     }
-    let sandboxes = store::sandboxes(caller.reach());
     let sandbox = sandboxes.get(app.db.read(), id).await?;
-    let (killing, actor) = (Arc::clone(app), Actor::of(caller));
-    let killed = async move { end_and_remove(&killing, sandbox, &actor).await };
+    let owned = Arc::clone(app);
+    let killed = async move { end_and_remove(&owned, sandbox, &killing).await };
     let sandbox = app.detached(killed).await?;
     let answer = print(&sandbox, app.clock.now());
     let tx = app.db.begin().await?;
     // Kill is idempotent by its state, so a record that is there already changes nothing.
-    idempotency::record(app, &tx, caller, idempotent.as_ref(), None, Some(&answer)).await?;
+    idempotency::record(app, &tx, asker, idempotent.as_ref(), None, Some(&answer)).await?;
     tx.commit().await?;
     Ok(answer)
 }
 
-async fn end_and_remove(app: &Arc<App>, sandbox: Sandbox, actor: &Actor) -> Result<Sandbox> {
+async fn end_and_remove(app: &Arc<App>, sandbox: Sandbox, killing: &Killing) -> Result<Sandbox> {
     let id = sandbox.id;
     let everyone = || store::sandboxes(store::Everyone::for_worker("kill"));
     let mut sandbox = sandbox;
@@ -259,15 +294,19 @@ async fn end_and_remove(app: &Arc<App>, sandbox: Sandbox, actor: &Actor) -> Resu
         if step.to == sandbox.phase {
             break;
         }
-        let reason =
-            if now >= sandbox.expires_at { EndReason::TtlExpired } else { EndReason::UserKilled };
-        let change = Change { at: sandbox.end_at(now), reason: Some(reason) };
+        // Whoever kills what is over already has not ended it.
+        let (reason, teller) = if now >= sandbox.expires_at {
+            (EndReason::TtlExpired, Teller::Platform)
+        } else {
+            (killing.reason, Teller::Caller)
+        };
+        let change = Change { at: sandbox.end_at(now), reason: Some(reason), teller };
         let tx = app.db.begin().await?;
         match lifecycle::take(app, &tx, &sandbox, step, change).await {
             Ok(next) => {
-                if reason == EndReason::UserKilled {
-                    let act = Act::done("sandbox.kill", next.id, json!({}));
-                    audit::write(&tx, next.org_id, actor, &[act], now).await?;
+                if teller == Teller::Caller {
+                    let act = Act::done("sandbox.kill", next.id, killing.details.clone());
+                    audit::write(&tx, next.org_id, &killing.actor, &[act], now).await?;
                 }
                 tx.commit().await?;
                 lifecycle::announce(app, &next);

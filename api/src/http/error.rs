@@ -112,7 +112,8 @@ impl ApiError {
             .retry_after(retry_after)
     }
 
-    fn internal(inside: impl fmt::Display) -> Self {
+    /// The answer to what is our own bug, which is only logged.
+    pub fn internal(inside: impl fmt::Display) -> Self {
         Self::new(Code::InternalError, "the server failed; it was logged under the request id")
             .inside(inside)
     }

@@ -40,9 +40,13 @@ pub fn json(status: StatusCode, body: Vec<u8>) -> Response {
     Response::builder().status(status).content_type(JSON).body(body)
 }
 
-/// Makes the type of a page of a list (contract, section 4): a cursor exactly when there is more.
+/// Makes the type of a page of a list (contract, section 4): a cursor exactly when there is more. The
+/// cursor is the last item's id, or what is said behind `by`.
 macro_rules! list_view {
     ($(#[$doc:meta])* $list:ident of $view:ty) => {
+        crate::http::responses::list_view! { $(#[$doc])* $list of $view, by |item| item.id.0 }
+    };
+    ($(#[$doc:meta])* $list:ident of $view:ty, by |$item:ident| $cursor:expr) => {
         $(#[$doc])*
         #[derive(Debug, poem_openapi::Object)]
         #[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
@@ -58,13 +62,37 @@ macro_rules! list_view {
         impl $list {
             fn new(data: Vec<$view>, has_more: bool) -> Self {
                 let last = data.last().filter(|_| has_more);
-                let next_cursor = last.map(|item| item.id.0.to_string());
+                let next_cursor = last.map(|$item| $cursor.to_string());
                 Self { data, has_more, next_cursor }
             }
         }
     };
 }
 pub(super) use list_view;
+
+/// Makes the type of a page of what is only ever added to: there is always a cursor, for what comes.
+macro_rules! feed_view {
+    ($(#[$doc:meta])* $list:ident of $view:ty) => {
+        $(#[$doc])*
+        #[derive(Debug, poem_openapi::Object)]
+        #[oai(rename_all = "camelCase")]
+        pub struct $list {
+            /// The items, oldest first.
+            data: Vec<$view>,
+            /// Whether there are more already.
+            has_more: bool,
+            /// Where to go on, now or later.
+            next_cursor: String,
+        }
+
+        impl $list {
+            fn new(data: Vec<$view>, has_more: bool, next: impl ToString) -> Self {
+                Self { data, has_more, next_cursor: next.to_string() }
+            }
+        }
+    };
+}
+pub(super) use feed_view;
 
 fn meta(status: u16, content_type: &'static str, schema: MetaSchemaRef) -> MetaResponse {
     MetaResponse {

@@ -185,7 +185,7 @@ struct SetTtl {
 
 /// What a list of sandboxes shows besides live ones.
 #[derive(Debug, Clone, Copy)]
-enum Include {
+pub(super) enum Include {
     Historical,
 }
 
@@ -250,6 +250,8 @@ impl Sandboxes {
             project: project.0.map(|id| id.0),
             status: status.0.map(|status| status.0),
             include_historical: include.0.is_some(),
+            host: None,
+            template: None,
             metadata: metadata.0.into_iter().collect(),
             now,
         };

@@ -12,6 +12,12 @@ use rust_decimal::{Decimal, prelude::ToPrimitive};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
+use billing::{
+    credit::GrantKind,
+    ledger::{Account, Kind},
+    period::Period,
+    pricing::Rounding,
+};
 use domain::{
     admin::Role,
     command::{self, CancelMode, OutputStream, TerminationSignal},
@@ -22,6 +28,8 @@ use domain::{
     scope::{Preset, Scope},
 };
 use store::usage::Metric;
+
+use crate::app::admin::usage::Bucket;
 
 /// A value with exactly one text form.
 pub trait Text: Sized + Send + Sync {
@@ -120,6 +128,66 @@ impl Text for DateTime<Utc> {
     }
 }
 
+/// As [`DateTime`], but with all the digits that it has: for what is told apart by its instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Precise(pub DateTime<Utc>);
+
+impl Text for Precise {
+    fn schema() -> MetaSchema {
+        DateTime::<Utc>::schema()
+    }
+    fn read(text: &str) -> Option<Self> {
+        DateTime::<Utc>::read(text).map(Self)
+    }
+    fn print(&self) -> String {
+        self.0.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+    }
+    fn wanted() -> String {
+        DateTime::<Utc>::wanted()
+    }
+}
+
+/// An exact amount or quantity: every digit, and no zeros at the end.
+impl Text for Decimal {
+    fn schema() -> MetaSchema {
+        let pattern = Some(r"^-?[0-9]+(\.[0-9]+)?$".to_owned());
+        MetaSchema { pattern, max_length: Some(MAX_DECIMAL), ..MetaSchema::new("string") }
+    }
+    fn read(text: &str) -> Option<Self> {
+        // The parser would also take a plus sign, underscores, and a point without digits beside it.
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let fine = digits(whole.strip_prefix('-').unwrap_or(whole)) && digits(fraction);
+        (fine && text.len() <= MAX_DECIMAL).then(|| Self::from_str_exact(text).ok()).flatten()
+    }
+    fn print(&self) -> String {
+        self.normalize().to_string()
+    }
+    fn wanted() -> String {
+        "a decimal number in a string, such as 12.5".to_owned()
+    }
+}
+
+/// Characters of an exact decimal.
+const MAX_DECIMAL: usize = 40;
+
+/// A calendar month.
+impl Text for Period {
+    fn schema() -> MetaSchema {
+        let pattern = Some("^[0-9]{4}-[0-9]{2}$".to_owned());
+        MetaSchema { pattern, ..MetaSchema::new("string") }
+    }
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+    fn print(&self) -> String {
+        self.to_string()
+    }
+    fn wanted() -> String {
+        "a month such as 2031-02".to_owned()
+    }
+}
+
 /// A closed set of words: the domain's enums as they are spelled there.
 macro_rules! words {
     ($($type:ty: $all:expr;)*) => {$(
@@ -155,6 +223,11 @@ words! {
     Preset: Preset::ALL;
     Plan: Plan::ALL;
     Metric: Metric::ALL;
+    GrantKind: GrantKind::ALL;
+    Account: Account::ALL;
+    Kind: Kind::ALL;
+    Rounding: Rounding::ALL;
+    Bucket: Bucket::ALL;
 }
 
 /// An exact decimal as a JSON number.
@@ -189,6 +262,27 @@ mod tests {
     use domain::id::SandboxId;
 
     use super::*;
+
+    #[test]
+    fn exact_decimals_are_read_in_one_form() {
+        for (text, wanted) in [
+            ("0", Some("0")),
+            ("12.500", Some("12.5")),
+            ("-0.000000001", Some("-0.000000001")),
+            ("1e3", None),
+            ("+1", None),
+            ("1_000", None),
+            (".5", None),
+            ("5.", None),
+            ("", None),
+            ("-", None),
+            ("1.2.3", None),
+            ("0.00000000000000000000000000001", None), // more places than it could keep
+        ] {
+            let read = Decimal::read(text).map(|number| number.print());
+            assert_eq!(read.as_deref(), wanted, "{text:?}");
+        }
+    }
 
     #[test]
     fn instants_have_milliseconds_and_a_z() {

@@ -13,7 +13,7 @@ use super::{reconcile, repeat};
 use crate::app::{
     App,
     error::{Error, Result},
-    lifecycle::{self, Change},
+    lifecycle::{self, Change, Teller},
 };
 
 /// A sandbox that dies is noticed within this.
@@ -85,7 +85,15 @@ pub async fn end_if_lost(app: &Arc<App>, sandbox: &Sandbox) -> Result<bool> {
     let at = seen.or(sandbox.ready_at).unwrap_or(now).min(sandbox.end_at(now));
     let tx = app.db.begin().await?;
     let step = sandbox.phase.learn(Fact::Lost);
-    match lifecycle::take(app, &tx, sandbox, step, Change { at, reason: None }).await {
+    match lifecycle::take(
+        app,
+        &tx,
+        sandbox,
+        step,
+        Change { at, reason: None, teller: Teller::Platform },
+    )
+    .await
+    {
         Ok(next) => {
             tx.commit().await?;
             tracing::warn!(sandbox = %sandbox.id, %at, "a sandbox stopped by itself");

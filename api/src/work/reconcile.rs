@@ -16,7 +16,7 @@ use crate::{
         App,
         billing::tick,
         error::{Error, Result},
-        lifecycle::{self, Change},
+        lifecycle::{self, Change, Teller},
     },
     bus::Nudge,
     trace,
@@ -139,7 +139,7 @@ async fn take(app: &Arc<App>, sandbox: &Sandbox, fact: Fact, change: Change) -> 
 }
 
 fn at_once(app: &App) -> Change {
-    Change { at: app.clock.now(), reason: None }
+    Change { at: app.clock.now(), reason: None, teller: Teller::Platform }
 }
 
 /// Ends a sandbox for a reason of the platform's and removes it.
@@ -153,7 +153,7 @@ pub async fn end(app: &Arc<App>, sandbox: &Sandbox, reason: EndReason) -> Result
     // Its credit may have ended before it; then the step below finds that somebody else was faster.
     tick::catch_up(app, sandbox.org_id).await?;
     let at = sandbox.end_at(app.clock.now());
-    let change = Change { at, reason: Some(reason) };
+    let change = Change { at, reason: Some(reason), teller: Teller::Platform };
     let ended = take(app, sandbox, Fact::EndDue, change).await?;
     tracing::info!(sandbox = %ended.id, reason = reason.as_str(), "sandbox ended");
     remove_now(app, &ended).await
@@ -173,7 +173,8 @@ pub async fn stop(app: &Arc<App>, sandbox: &Sandbox, at: DateTime<Utc>) -> Resul
         } else {
             EndReason::TtlExpired
         };
-        let change = Change { at: sandbox.end_at(at), reason: Some(reason) };
+        let change =
+            Change { at: sandbox.end_at(at), reason: Some(reason), teller: Teller::Platform };
         let ended = take(app, sandbox, Fact::EndDue, change).await?;
         tracing::info!(sandbox = %ended.id, at = %change.at, "sandbox stopped");
         if ended.host == app.config.host {
@@ -223,8 +224,11 @@ async fn end_idle(app: &Arc<App>, sandbox: &Sandbox) -> Result<()> {
         tx.rollback().await?;
         return reschedule(app, &current, lifecycle::due(app, &current, false)).await;
     }
-    let change =
-        Change { at: current.end_at(app.clock.now()), reason: Some(EndReason::IdleExpired) };
+    let change = Change {
+        at: current.end_at(app.clock.now()),
+        reason: Some(EndReason::IdleExpired),
+        teller: Teller::Platform,
+    };
     let step = current.phase.learn(Fact::EndDue);
     let ended = lifecycle::take(app, &tx, &current, step, change).await?;
     tx.commit().await?;

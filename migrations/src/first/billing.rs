@@ -127,6 +127,9 @@ pub(super) const STATEMENTS: &[&str] = &[
         constraint ledger_postings_credit_check
             check ((substr(account, 1, 7) = 'credit:') = (grant_id is not null))
     )",
+    // The transaction that a grant came with; what usage burns of it is below zero.
+    "create index ledger_postings_by_grant on ledger_postings (grant_id)
+        where grant_id is not null and amount > 0",
     // Keyed by what was measured, so a repeat is the same row and is refused.
     "create table usage_windows (
         sandbox_id uuid not null,

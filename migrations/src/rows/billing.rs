@@ -190,3 +190,25 @@ pub struct ChangeRow {
     pub takes_effect_at: i64,
     pub made_at: i64,
 }
+
+/// A row of `plan_changes` as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct NotedRow {
+    pub seq: i64,
+    pub setting: String,
+    pub value: Option<String>,
+    pub takes_effect_at: i64,
+    pub reason: String,
+    pub made_at: i64,
+}
+
+/// What `usage_windows` or `usage_lines` sum up to in a span of time.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct BucketRow {
+    pub bucket: i64,
+    pub project_id: Uuid,
+    pub metric: String,
+    pub pricing_version: String,
+    pub quantity: i64,
+    pub amount: i64,
+}

@@ -1,9 +1,8 @@
-//! Accounts: one per organization, the lock of everything that changes its books. Also the record of
-//! what operators changed.
+//! Accounts: one per organization, the lock of everything that changes its books.
 
 use chrono::{DateTime, Utc};
 use domain::id::OrganizationId;
-use migrations::rows::billing::{AccountRow, ChangeRow};
+use migrations::rows::billing::AccountRow;
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
@@ -11,7 +10,6 @@ use super::Billing;
 use crate::{
     db::{Sql, Tx},
     error::{Error, Result},
-    reach::uuids,
     sandboxes::{CURRENT, LIVE},
     time,
 };
@@ -223,60 +221,5 @@ impl Billing {
     ) -> Result<Option<DateTime<Utc>>> {
         let sql = Sql::new("select min(a.due_at) from billing_accounts a where true", []);
         time::optional(self.reach.by_org(sql, "a.org_id").value(c).await?)
-    }
-
-    /// What was changed of plans and caps of these organizations, in the order in which it was.
-    ///
-    /// # Errors
-    /// As any statement.
-    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, n = orgs.len()))]
-    pub async fn changes_of_terms(
-        &self,
-        c: &impl ConnectionTrait,
-        orgs: &[OrganizationId],
-    ) -> Result<Vec<ChangeRow>> {
-        let sql = Sql::new(
-            "select p.org_id, p.setting, p.value, p.takes_effect_at, p.made_at
-             from plan_changes p where p.setting in ('plan', 'spend_cap') and p.org_id in ",
-            [],
-        );
-        let sql = self.reach.by_org(sql.list(uuids(orgs)), "p.org_id");
-        sql.text(" order by p.org_id, p.seq").all(c).await
-    }
-
-    /// Notes that an operator changed a setting of an organization, and why.
-    ///
-    /// # Errors
-    /// As any statement.
-    #[tracing::instrument(level = "debug", skip_all, fields(by = %self.reach, org = %org, setting))]
-    pub async fn note_change(
-        &self,
-        tx: &Tx,
-        org: OrganizationId,
-        (setting, value): (&str, Option<&str>),
-        takes_effect_at: DateTime<Utc>,
-        reason: &str,
-        now: DateTime<Utc>,
-    ) -> Result<()> {
-        self.reach.must_cover(org, None)?;
-        let id = domain::id::TransactionId::generate(now).uuid();
-        Sql::new(
-            "insert into plan_changes (id, org_id, seq, setting, value, takes_effect_at, reason,
-               made_at)
-             values ($1, $2, (select coalesce(max(seq), 0) + 1 from plan_changes where org_id = $2),
-               $3, $4, $5, $6, $7)",
-            [
-                id.into(),
-                org.uuid().into(),
-                setting.into(),
-                value.into(),
-                time::micros(takes_effect_at).into(),
-                reason.into(),
-                time::micros(now).into(),
-            ],
-        )
-        .execute(tx)
-        .await?;
-        Ok(())
     }
 }

@@ -4,13 +4,18 @@
 mod accounts;
 mod anew;
 mod books;
+mod buckets;
+mod changes;
+mod lists;
 mod measures;
 pub mod pricing;
 mod reports;
 mod windows;
 
+pub use buckets::{BucketPlace, Sum, UsageFilter};
 pub use measures::Lock;
 use uuid::Uuid;
+pub use windows::WindowPlace;
 
 use crate::Reach;
 

@@ -2,9 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use migrations::rows::billing::PricingVersionRow;
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, DbBackend};
 
-use crate::{db::Sql, error::Result, time};
+use crate::{
+    db::{Sql, Tx},
+    error::Result,
+    time,
+};
 
 /// Every version, the one that became valid first in front.
 ///
@@ -20,6 +24,19 @@ pub async fn list(c: &impl ConnectionTrait) -> Result<Vec<PricingVersionRow>> {
     )
     .all(c)
     .await
+}
+
+/// Keeps others from writing a version until the transaction ends.
+///
+/// # Errors
+/// As any statement.
+#[tracing::instrument(level = "debug", skip_all)]
+pub async fn lock(tx: &Tx) -> Result<()> {
+    // SQLite has one writer at a time anyway.
+    if tx.get_database_backend() == DbBackend::Postgres {
+        Sql::new("lock table pricing_versions in share row exclusive mode", []).execute(tx).await?;
+    }
+    Ok(())
 }
 
 /// Writes a new version.

@@ -10,14 +10,16 @@ use sea_orm::ConnectionTrait;
 use super::Billing;
 use crate::{db::Sql, error::Result, reach::uuids, time};
 
-const GRANT: &str = "select g.id, g.org_id, g.kind, g.priority, g.amount, g.remaining, g.starts_at,
+pub(super) const GRANT: &str =
+    "select g.id, g.org_id, g.kind, g.priority, g.amount, g.remaining, g.starts_at,
        g.expires_at from credit_grants g where ";
 pub(super) const LINE: &str = "select l.org_id, l.booked_from, l.used_from, l.project_id, l.metric,
        l.pricing_version, l.quantity, l.amount from usage_lines l where ";
 pub(super) const TOTAL: &str =
     "select t.org_id, t.booked_from, t.account, t.pricing_version, t.amount
      from ledger_totals t where ";
-const STATEMENT: &str = "select s.id, s.org_id, s.period_from, s.currency, s.due_minor_units,
+pub(super) const STATEMENT: &str =
+    "select s.id, s.org_id, s.period_from, s.currency, s.due_minor_units,
        s.document, s.closed_at from statements s where ";
 pub(super) const TRANSACTION: &str =
     "select t.id, t.org_id, t.seq, t.kind, t.key, t.at, t.booked_from,

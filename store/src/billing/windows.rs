@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use domain::id::{OrganizationId, SandboxId, TransactionId};
 use migrations::rows::billing::{TransactionRow, WindowRow};
 use sea_orm::ConnectionTrait;
+use uuid::Uuid;
 
 use super::{Billing, reports::TRANSACTION};
 use crate::{db::Sql, error::Result, time};
@@ -11,6 +12,26 @@ use crate::{db::Sql, error::Result, time};
 const WINDOW: &str = "select w.sandbox_id, w.metric, w.started_at, w.part, w.org_id, w.project_id,
        w.ended_at, w.quantity, w.amount, w.pricing_version, w.booked_from, w.transaction_id
      from usage_windows w where ";
+
+/// A place in the order of windows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WindowPlace {
+    /// When the window begins, in microseconds.
+    pub started_at: i64,
+    /// Its sandbox.
+    pub sandbox_id: Uuid,
+    /// Its metric.
+    pub metric: String,
+    /// Its part.
+    pub part: i64,
+}
+
+impl From<&WindowRow> for WindowPlace {
+    fn from(row: &WindowRow) -> Self {
+        let metric = row.metric.clone();
+        Self { started_at: row.started_at, sandbox_id: row.sandbox_id, metric, part: row.part }
+    }
+}
 
 impl Billing {
     /// A page of an organization's windows that begin in `[from, until)`, by start, sandbox, metric and
@@ -24,10 +45,11 @@ impl Billing {
         c: &impl ConnectionTrait,
         org: OrganizationId,
         (from, until): (DateTime<Utc>, DateTime<Utc>),
-        after: Option<&WindowRow>,
+        after: Option<&WindowPlace>,
         limit: u32,
     ) -> Result<Vec<WindowRow>> {
-        let from = after.map_or(time::micros(from), |last| last.started_at);
+        let from = time::micros(from);
+        let from = after.map_or(from, |last| last.started_at.max(from));
         let sql = Sql::new(WINDOW, []).text("w.org_id = ").bind(org.uuid());
         let sql = sql.text(" and w.started_at >= ").bind(from);
         let mut sql = sql.text(" and w.started_at < ").bind(time::micros(until));

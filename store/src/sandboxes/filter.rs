@@ -16,6 +16,10 @@ pub struct SandboxFilter {
     pub status: Option<Status>,
     /// Those that are over, too; a `status` asks for what it asks for anyway.
     pub include_historical: bool,
+    /// Only those on this host.
+    pub host: Option<String>,
+    /// Only those of this template.
+    pub template: Option<String>,
     /// Only those that have all these labels.
     pub metadata: Vec<(String, String)>,
     /// The instant at which statuses are judged.
@@ -33,6 +37,14 @@ impl SandboxFilter {
             None if self.include_historical => sql,
             None => sql.text(" and s.phase in ").text(CURRENT),
         };
+        for (column, value) in [("s.host", &self.host), ("t.slug", &self.template)] {
+            let Some(value) = value else { continue };
+            // It comes from outside; PostgreSQL takes no NUL in a text, and no name has one.
+            if value.contains('\0') {
+                return None;
+            }
+            sql = sql.text(" and ").text(column).text(" = ").bind(value.as_str());
+        }
         for (key, value) in &self.metadata {
             // They come from outside; PostgreSQL takes no NUL in a text, and no label has one.
             if key.contains('\0') || value.contains('\0') {

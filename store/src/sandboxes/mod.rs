@@ -90,7 +90,12 @@ impl Sandboxes {
         let Some(sql) = filter.apply(self.within(select("true"))) else {
             return Ok(Page { items: Vec::new(), has_more: false });
         };
-        page.page(page.apply(sql, "s.id").all(c).await?, from_row)
+        // An organization's are read from an index of its own, everybody's from the primary key.
+        let sql = match self.reach {
+            Reach::Tenant { .. } => page.apply(sql, "s.id"),
+            Reach::Everyone { .. } => page.apply_by_key(sql, "s.id"),
+        };
+        page.page(sql.all(c).await?, from_row)
     }
 
     /// How many sandboxes of the organization count against its quota: those of all its projects,

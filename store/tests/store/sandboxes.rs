@@ -14,7 +14,15 @@ use store::{Db, Error, PageRequest, sandboxes::SandboxFilter};
 use crate::fixtures::{Tenant, at, command, everyone, micros, on_each, put, put_command};
 
 fn all(now: DateTime<Utc>) -> SandboxFilter {
-    SandboxFilter { project: None, status: None, include_historical: true, metadata: vec![], now }
+    SandboxFilter {
+        project: None,
+        status: None,
+        include_historical: true,
+        host: None,
+        template: None,
+        metadata: vec![],
+        now,
+    }
 }
 
 fn labels(pairs: &[(&str, &str)]) -> Metadata {

@@ -40,6 +40,8 @@ async fn sandboxes_of_others_are_invisible() {
         let filter = SandboxFilter {
             project: None,
             status: None,
+            host: None,
+            template: None,
             include_historical: true,
             metadata: Vec::new(),
             now: at(10),

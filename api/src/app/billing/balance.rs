@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use domain::id::{GrantId, OrganizationId};
 use rust_decimal::Decimal;
 use serde::Serialize;
+use store::Scope;
 
 use super::{book::Book, convert, settle::sum, tick};
 use crate::app::{App, error::Result};
@@ -132,6 +133,16 @@ pub async fn get(app: &App, org: OrganizationId) -> Result<Balance> {
         stop_code: book.account.stop_code.clone(),
         grants: left(&book),
     })
+}
+
+/// How much an organization may be invoiced in a month, in billionths of the currency's unit; `None` =
+/// without end.
+///
+/// # Errors
+/// `Missing` when the organization has no account.
+pub async fn spend_cap(app: &App, org: OrganizationId) -> Result<Option<i64>> {
+    let billing = store::billing(Scope::org(org, None));
+    Ok(billing.account(app.db.read(), org).await?.spend_cap)
 }
 
 const fn mode(mode: Mode) -> &'static str {

@@ -29,12 +29,12 @@ pub(in crate::app) fn corrupt(what: impl Into<String>) -> Error {
     store::Error::Corrupt(what.into()).into()
 }
 
-pub(super) fn instant(micros: i64) -> Result<DateTime<Utc>> {
+pub(in crate::app) fn instant(micros: i64) -> Result<DateTime<Utc>> {
     DateTime::from_timestamp_micros(micros)
         .ok_or_else(|| corrupt(format!("{micros} is no instant")))
 }
 
-pub(super) fn period(micros: i64) -> Result<Period> {
+pub(in crate::app) fn period(micros: i64) -> Result<Period> {
     Ok(Period::of(instant(micros)?))
 }
 
@@ -42,11 +42,11 @@ pub(super) fn from_of(period: Period) -> i64 {
     period.start().timestamp_micros()
 }
 
-pub(super) fn word<T: std::str::FromStr>(text: &str, what: &str) -> Result<T> {
+pub(in crate::app) fn word<T: std::str::FromStr>(text: &str, what: &str) -> Result<T> {
     text.parse().map_err(|_| corrupt(format!("{what} is {text:?}")))
 }
 
-pub(super) fn version(row: &PricingVersionRow) -> Result<PricingVersion> {
+pub(in crate::app) fn version(row: &PricingVersionRow) -> Result<PricingVersion> {
     let broken = || corrupt(format!("pricing version {:?} breaks the rules", row.name));
     let sizes: BTreeMap<String, i64> = serde_json::from_str(&row.sizes).map_err(|_| broken())?;
     let stored: BTreeMap<String, StoredRate> =
@@ -93,7 +93,7 @@ pub(super) fn version_row(version: &PricingVersion) -> PricingVersionRow {
     }
 }
 
-pub(super) fn grant(row: &GrantRow) -> Result<Grant> {
+pub(in crate::app) fn grant(row: &GrantRow) -> Result<Grant> {
     Ok(Grant {
         id: GrantId::from_uuid(row.id),
         kind: word(&row.kind, "a grant's kind")?,
@@ -151,7 +151,7 @@ pub(super) fn transaction_rows(
     (row, postings.collect())
 }
 
-pub(super) fn posting(row: &PostingRow) -> Result<Posting> {
+pub(in crate::app) fn posting(row: &PostingRow) -> Result<Posting> {
     Ok(Posting {
         account: word(&row.account, "a posting's account")?,
         grant: row.grant_id.map(GrantId::from_uuid),

@@ -1,7 +1,7 @@
 //! Corrects usage that was measured wrong, by a transaction that points back. The window stays as it
 //! is; another part of it holds the difference.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use billing::{
     credit,
@@ -16,20 +16,18 @@ use domain::{
     metric::Metric,
     organization::check_reason,
 };
+use rust_decimal::Decimal;
 use serde_json::json;
 use store::{Everyone, Reach, Tx, billing::Billing, rows::WindowRow};
 
 use super::{
     convert::{self, from_of, period, word},
     entry::Entry,
-    manage::{begin, finish},
+    journal::{self, Booked},
+    manage::{Change, Open},
     settle as settling,
 };
-use crate::app::{
-    App,
-    audit::{Act, Actor},
-    error::Result,
-};
+use crate::app::{App, audit::Act, error::Result};
 
 /// A quantity that was measured wrong.
 #[derive(Debug, Clone)]
@@ -42,6 +40,17 @@ pub struct Correction {
     pub quantity_milli: i64,
     /// Why.
     pub reason: String,
+}
+
+/// A quantity in thousandths of a unit, which is what is measured.
+///
+/// # Errors
+/// `invalid_request` for one with more places.
+pub fn quantity_milli(quantity: Decimal) -> std::result::Result<i64, Refused> {
+    let milli = quantity.checked_mul(Decimal::ONE_THOUSAND);
+    let milli = milli.filter(|milli| milli.fract().is_zero()).and_then(|m| i64::try_from(m).ok());
+    let text = "quantity must be a number with at most three places";
+    milli.ok_or_else(|| Refused::invalid("quantity", text))
 }
 
 fn books() -> Billing {
@@ -74,27 +83,41 @@ pub async fn find_window(
     }
 }
 
-/// Corrects a window of usage. The statement of the first open period shows the difference as an
-/// adjustment if the window's own is closed.
-///
-/// # Errors
-/// `invalid_request` for a quantity below zero or what is booked already, or a transaction that is no
+/// The statement of the first open period shows the difference as an adjustment if the window's own is
+/// closed. Refused for a quantity below zero or what is booked already, and for a transaction that is no
 /// usage of the organization.
-pub async fn correct_usage(
-    app: &Arc<App>,
-    actor: &Actor,
-    org: OrganizationId,
-    correction: Correction,
+impl Change for Correction {
+    /// The transaction that points back.
+    type Made = Booked;
+
+    async fn make(
+        &self,
+        app: &App,
+        tx: &Tx,
+        (org, now): (OrganizationId, DateTime<Utc>),
+        acts: &mut Vec<Act>,
+    ) -> Result<Booked> {
+        let open = Open::new(app, tx, org, now).await?;
+        let id = book(tx, &open, self, (org, now), acts).await?;
+        open.close(tx, org, now).await?;
+        journal::get(tx, org, id).await
+    }
+}
+
+async fn book(
+    tx: &Tx,
+    open: &Open,
+    correction: &Correction,
+    (org, now): (OrganizationId, DateTime<Utc>),
+    acts: &mut Vec<Act>,
 ) -> Result<TransactionId> {
-    let now = app.clock.now();
+    let prices = &open.prices;
     let reason = check_reason(&correction.reason)?;
     if correction.quantity_milli < 0 {
         return Err(Refused::invalid("quantity", "quantity must be zero or more").into());
     }
-    let begun = begin(app, org, now).await?;
-    let (tx, prices) = (&begun.0, &begun.1);
     let mut account = books().lock_account(tx, org).await?;
-    let booked = Booked::read(tx, org, &correction).await?;
+    let booked = Window::read(tx, org, correction).await?;
     let window = &booked.window;
     let version = prices.get(&window.pricing_version)?;
     let metric = word(&window.metric, "a window's metric")?;
@@ -109,14 +132,14 @@ pub async fn correct_usage(
         postings: &booked.postings,
         pricing: Some(window.pricing_version.clone()),
     };
-    let open = period(account.open_from)?;
+    let first_open = period(account.open_from)?;
     let used = Period::of(convert::instant(window.started_at)?);
     let seq = account.last_seq + 1;
     let heading = Heading {
         kind: Kind::Correction,
         key: format!("correction:{}:{seq}", correction.transaction),
         at: now,
-        booked: used.max(open),
+        booked: used.max(first_open),
         pricing: wrong.pricing.clone(),
         corrects: Some(correction.transaction),
         reason: Some(reason.clone()),
@@ -147,7 +170,7 @@ pub async fn correct_usage(
     let (mut ended, kept): (Vec<_>, Vec<_>) =
         grants.into_iter().partition(|grant| spent.contains(&grant.id));
     let again = format!(":{id}");
-    for (_, expiry) in settle::expire(&mut ended, now, open, &again).map_err(settling::sum)? {
+    for (_, expiry) in settle::expire(&mut ended, now, first_open, &again).map_err(settling::sum)? {
         entry.book(org, &mut account, &expiry, now);
     }
     ended.iter().chain(&kept).for_each(|grant| entry.left(grant));
@@ -156,20 +179,19 @@ pub async fn correct_usage(
         part: -seq,
         quantity,
         amount,
-        booked_from: from_of(used.max(open)),
+        booked_from: from_of(used.max(first_open)),
         transaction_id: Some(id.uuid()),
         ..window.clone()
     })?;
     entry.accounts.push(account);
     entry.write(tx, &books(), now).await?;
     let details = json!({ "quantityMilli": quantity, "nanoCredits": amount, "reason": reason });
-    let act = Act::done("usage.correct", id, details);
-    finish(app, begun, actor, (org, act), now).await?;
+    acts.push(Act::done("usage.correct", id, details));
     Ok(id)
 }
 
 /// A window as the books have it, earlier corrections included.
-struct Booked {
+struct Window {
     window: WindowRow,
     quantity_milli: i64,
     amount: i64,
@@ -177,7 +199,7 @@ struct Booked {
     postings: Vec<Posting>,
 }
 
-impl Booked {
+impl Window {
     async fn read(tx: &Tx, org: OrganizationId, wanted: &Correction) -> Result<Self> {
         let books = store::billing(Reach::Tenant { org, projects: None });
         let mut ids = vec![wanted.transaction];

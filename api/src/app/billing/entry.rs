@@ -77,7 +77,7 @@ impl Entry {
         self.totals.extend(other.totals);
     }
 
-    /// Notes a new grant and the transaction with which it comes.
+    /// Notes a new grant and the transaction with which it comes; returns the transaction's id.
     pub fn grant(
         &mut self,
         org: OrganizationId,
@@ -85,7 +85,7 @@ impl Entry {
         grant: &Grant,
         coming: &Transaction,
         now: DateTime<Utc>,
-    ) {
+    ) -> TransactionId {
         self.grants.push(grant_row(org, grant));
         let transaction_id = self.book(org, account, coming, now);
         let payload = Payload::CreditGranted(CreditGranted {
@@ -96,6 +96,7 @@ impl Entry {
             expires_at: grant.expires_at,
         });
         self.events.push(Event::of_organization(org, payload, grant.starts_at));
+        transaction_id
     }
 
     /// Notes what is left of a grant, new or old.

@@ -1,19 +1,93 @@
-//! The ledger as a plain-text journal that hledger reads. Accounts are those of the ledger below the
+//! The ledger as it is read: transaction by transaction, or as a plain-text journal for hledger. Accounts are those of the ledger below the
 //! organization's name; every transaction has its number, kind and reason.
 
 use std::fmt::Write;
 
-use billing::money::decimal;
-use domain::id::{GrantId, OrganizationId};
+use billing::{
+    ledger::{Heading, Posting},
+    money::decimal,
+};
+use chrono::{DateTime, Utc};
+use domain::id::{GrantId, OrganizationId, TransactionId};
 use store::{
-    Db, Everyone, Reach,
+    ConnectionTrait, Db, Everyone, Page, Reach,
     rows::{PostingRow, TransactionRow},
 };
 
-use super::convert::instant;
+use super::convert::{instant, period, posting, word};
 use crate::app::error::Result;
 
 const PAGE: u32 = 500;
+
+/// A transaction of the ledger as it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Booked {
+    /// Its id.
+    pub id: TransactionId,
+    /// Its number among the organization's, without a gap.
+    pub seq: i64,
+    /// What it says of itself.
+    pub heading: Heading,
+    /// When it was written.
+    pub recorded_at: DateTime<Utc>,
+    /// Its postings, which sum to zero.
+    pub postings: Vec<Posting>,
+}
+
+impl Booked {
+    fn of(row: &TransactionRow, postings: &[PostingRow]) -> Result<Self> {
+        let heading = Heading {
+            kind: word(&row.kind, "a transaction's kind")?,
+            key: row.key.clone(),
+            at: instant(row.at)?,
+            booked: period(row.booked_from)?,
+            pricing: row.pricing_version.clone(),
+            corrects: row.corrects.map(TransactionId::from_uuid),
+            reason: row.reason.clone(),
+        };
+        Ok(Self {
+            id: TransactionId::from_uuid(row.id),
+            seq: row.seq,
+            heading,
+            recorded_at: instant(row.recorded_at)?,
+            postings: postings.iter().map(posting).collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// A page of an organization's transactions behind a number, in their order.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn list(
+    c: &impl ConnectionTrait,
+    org: OrganizationId,
+    after: i64,
+    limit: u32,
+) -> Result<Page<Booked>> {
+    let billing = store::billing(Reach::Tenant { org, projects: None });
+    let mut rows = billing.journal(c, org, after, limit.saturating_add(1)).await?;
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let has_more = rows.len() > wanted;
+    rows.truncate(wanted);
+    let items = rows.iter().map(|(row, postings)| Booked::of(row, postings));
+    Ok(Page { items: items.collect::<Result<_>>()?, has_more })
+}
+
+/// One of an organization's transactions.
+///
+/// # Errors
+/// `Missing`.
+pub async fn get(
+    c: &impl ConnectionTrait,
+    org: OrganizationId,
+    id: TransactionId,
+) -> Result<Booked> {
+    let billing = store::billing(Reach::Tenant { org, projects: None });
+    let row = billing.find_transaction(c, id).await?;
+    let row = row.ok_or(store::Error::Missing("transaction"))?;
+    Booked::of(&row, &billing.postings(c, &[id]).await?)
+}
 
 /// What a journal begins with: how its numbers are read, and to how many places they balance.
 pub const HEADER: &str = "decimal-mark .\ncommodity 1000.000000000 credits\n\n";
@@ -27,16 +101,25 @@ pub async fn export(
     org: OrganizationId,
     mut write: impl FnMut(&str) -> std::io::Result<()>,
 ) -> anyhow::Result<()> {
-    let billing = store::billing(Reach::Tenant { org, projects: None });
     let mut after = 0;
-    loop {
-        let page = billing.journal(db.read(), org, after, PAGE).await?;
-        let Some((last, _)) = page.last() else { return Ok(()) };
-        after = last.seq;
-        for (transaction, postings) in &page {
-            write(&entry(org, transaction, postings)?)?;
-        }
+    while let Some((text, last)) = piece(db, org, after).await? {
+        write(&text)?;
+        after = last;
     }
+    Ok(())
+}
+
+/// The piece of an organization's journal that follows a transaction's number, and the number of its
+/// last one; none behind the last.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn piece(db: &Db, org: OrganizationId, after: i64) -> Result<Option<(String, i64)>> {
+    let billing = store::billing(Reach::Tenant { org, projects: None });
+    let page = billing.journal(db.read(), org, after, PAGE).await?;
+    let Some((last, _)) = page.last() else { return Ok(None) };
+    let entries = page.iter().map(|(transaction, postings)| entry(org, transaction, postings));
+    Ok(Some((entries.collect::<Result<String>>()?, last.seq)))
 }
 
 /// Writes a journal of every organization piece by piece, heading included.

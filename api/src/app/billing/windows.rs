@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use domain::id::{OrganizationId, ProjectId, SandboxId, TransactionId};
 use rust_decimal::Decimal;
 use serde::Serialize;
-use store::{Db, Reach, rows::WindowRow};
+use store::{Db, Reach, billing::WindowPlace, rows::WindowRow};
 
 use super::convert::{instant, period};
 use crate::app::error::Result;
@@ -42,7 +42,7 @@ pub struct WindowItem {
 }
 
 impl WindowItem {
-    fn of(row: &WindowRow) -> Result<Self> {
+    pub(in crate::app) fn of(row: &WindowRow) -> Result<Self> {
         Ok(Self {
             sandbox_id: SandboxId::from_uuid(row.sandbox_id),
             project_id: ProjectId::from_uuid(row.project_id),
@@ -73,11 +73,11 @@ pub async fn export(
     let billing = store::billing(Reach::Tenant { org, projects: None });
     let mut last = None;
     loop {
-        let mut page = billing.windows(db.read(), org, range, last.as_ref(), PAGE).await?;
+        let page = billing.windows(db.read(), org, range, last.as_ref(), PAGE).await?;
         for row in &page {
             write(&WindowItem::of(row)?)?;
         }
-        last = page.pop();
+        last = page.last().map(WindowPlace::from);
         if last.is_none() {
             return Ok(());
         }

@@ -119,7 +119,7 @@ pub(super) async fn grant(
         reason: arguments.why.reason,
     };
     let kind = new.kind.as_str();
-    if manage::grant_credit(app, &Actor::operator(), organization.id, new).await? {
+    if manage::change(app, &Actor::operator(), organization.id, new).await?.is_new {
         writeln!(out, "{} has {credits} more credits ({kind})", organization.name)?;
     } else {
         writeln!(
@@ -138,8 +138,8 @@ pub(super) async fn plan(
 ) -> Result<(), Failure> {
     let organization = arguments.whose.find(app).await?;
     let (plan, at) = (arguments.plan, arguments.at);
-    manage::set_plan(app, &Actor::operator(), organization.id, plan, at, &arguments.why.reason)
-        .await?;
+    let set = manage::SetPlan { plan, at, reason: arguments.why.reason };
+    manage::change(app, &Actor::operator(), organization.id, set).await?;
     let from = at.map_or_else(|| "now".to_owned(), minute);
     Ok(writeln!(out, "{} is on the plan {} from {from} on", organization.name, plan.as_str())?)
 }
@@ -151,8 +151,8 @@ pub(super) async fn cap(
 ) -> Result<(), Failure> {
     let organization = arguments.whose.find(app).await?;
     let cap = arguments.amount.0.map(|amount| amount.0.normalize());
-    manage::set_spend_cap(app, &Actor::operator(), organization.id, cap, &arguments.why.reason)
-        .await?;
+    let set = manage::SetSpendCap { cap, reason: arguments.why.reason };
+    manage::change(app, &Actor::operator(), organization.id, set).await?;
     let name = organization.name;
     match cap {
         Some(cap) => writeln!(out, "{name} may be invoiced {cap} a month")?,
@@ -167,16 +167,9 @@ pub(super) async fn limit(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let organization = arguments.whose.find(app).await?;
-    let (limit, value) = (&arguments.limit, arguments.value.0);
-    manage::set_limit(
-        app,
-        &Actor::operator(),
-        organization.id,
-        limit,
-        value,
-        &arguments.why.reason,
-    )
-    .await?;
+    let (limit, value) = (arguments.limit, arguments.value.0);
+    let set = manage::SetLimit { name: limit.clone(), value, reason: arguments.why.reason };
+    manage::change(app, &Actor::operator(), organization.id, set).await?;
     let name = organization.name;
     match value {
         Some(value) => writeln!(out, "{name} has {limit} = {value}, whatever its plan says")?,

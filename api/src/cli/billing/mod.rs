@@ -3,7 +3,6 @@
 mod balance;
 mod change;
 mod ledger;
-mod price_sheet;
 mod pricing;
 mod statement;
 mod usage;

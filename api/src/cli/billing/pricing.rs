@@ -9,17 +9,18 @@ use std::{
 use anyhow::Context;
 use clap::Subcommand;
 
-use super::{
-    Failure, Format,
-    balance::minute,
-    json,
-    price_sheet::{self, PriceSheet},
-};
+use super::{Failure, Format, balance::minute, json};
 use crate::{
     app::{
         App,
         audit::Actor,
-        billing::{manage, prices},
+        billing::{
+            manage::{
+                self,
+                price_sheet::{self, PriceSheet},
+            },
+            prices,
+        },
         error::Error,
     },
     cli::help,

@@ -5,7 +5,6 @@ use std::{io::Write, sync::Arc};
 use chrono::{DateTime, Utc};
 use clap::Args;
 use domain::{id::SandboxId, metric::Metric};
-use rust_decimal::Decimal;
 
 use super::{Failure, Whose};
 use crate::{
@@ -14,8 +13,9 @@ use crate::{
         audit::Actor,
         billing::{
             correct::{self, Correction},
-            windows,
+            manage, windows,
         },
+        error::Error,
     },
     cli::values::{self, Exactly},
 };
@@ -82,15 +82,11 @@ pub(super) async fn correct(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let organization = arguments.whose.find(app).await?;
-    let milli = arguments.quantity.0.checked_mul(Decimal::ONE_THOUSAND);
-    let milli = milli.filter(|milli| milli.fract().is_zero()).and_then(|m| i64::try_from(m).ok());
-    let quantity_milli = milli.ok_or_else(|| {
-        Failure::Argument("quantity must be a number with at most three places".to_owned())
-    })?;
+    let quantity_milli = correct::quantity_milli(arguments.quantity.0).map_err(Error::from)?;
     let place = (arguments.sandbox, arguments.metric, arguments.start);
     let found = correct::find_window(app, organization.id, place, arguments.part).await?;
     let (transaction, window) = found;
     let correction = Correction { transaction, window, quantity_milli, reason: arguments.reason };
-    let id = correct::correct_usage(app, &Actor::operator(), organization.id, correction).await?;
-    Ok(writeln!(out, "{id} corrects {transaction}")?)
+    let made = manage::change(app, &Actor::operator(), organization.id, correction).await?;
+    Ok(writeln!(out, "{} corrects {transaction}", made.id)?)
 }

@@ -6,12 +6,15 @@
 //! `tests/tests/stories/every_operation`; `make openapi` writes the document.
 
 mod api_keys;
+mod billing;
 mod discovery;
+mod feeds;
 mod keys;
 mod members;
 mod operations;
 mod organizations;
 mod projects;
+mod sandboxes;
 
 use poem_openapi::Tags;
 
@@ -23,6 +26,9 @@ pub type Apis = (
     members::Members,
     projects::Projects,
     api_keys::ApiKeys,
+    billing::Apis,
+    sandboxes::Sandboxes,
+    feeds::Feeds,
     keys::AdminKeys,
     discovery::Discovery,
 );
@@ -35,6 +41,9 @@ pub const fn apis() -> Apis {
         members::Members,
         projects::Projects,
         api_keys::ApiKeys,
+        billing::apis(),
+        sandboxes::Sandboxes,
+        feeds::Feeds,
         keys::AdminKeys,
         discovery::Discovery,
     )
@@ -55,6 +64,22 @@ enum Tag {
     /// Operators' own credentials.
     #[oai(rename = "Admin keys")]
     AdminKeys,
+    /// What customers may do, and on what terms.
+    Plans,
+    /// What customers have and owe.
+    Credit,
+    /// What was booked.
+    Ledger,
+    /// What things cost.
+    Pricing,
+    /// What was used.
+    Usage,
+    /// What customers are asked to pay.
+    Statements,
+    /// What customers run.
+    Sandboxes,
+    /// What happened.
+    Feeds,
     /// What anybody may read.
     Discovery,
 }

@@ -13,6 +13,8 @@ const AUDITORS: &[Role] = &[Owner, Auditor];
 const SUPPORT: &[Role] = &[Owner, Support];
 /// To stop who does not pay or does harm.
 const SUSPENDERS: &[Role] = &[Owner, Billing, Support];
+/// To decide about money.
+const MONEY: &[Role] = &[Owner, Billing];
 /// To make other operators, and what cannot be undone.
 const OWNERS: &[Role] = &[Owner];
 
@@ -45,6 +47,36 @@ pub const OPERATIONS: &[Operation] = &[
     row("getOrganizationApiKey", ANYBODY, READ),
     row("rotateOrganizationApiKey", SUPPORT, WRITE),
     row("revokeOrganizationApiKey", SUPPORT, CHANGE),
+    row("listPlans", ANYBODY, READ),
+    row("getPlan", ANYBODY, READ),
+    row("getOrganizationPlan", ANYBODY, READ),
+    row("setOrganizationPlan", MONEY, WRITE),
+    row("setLimitOverride", MONEY, WRITE),
+    row("removeLimitOverride", MONEY, CHANGE),
+    row("listTermsChanges", ANYBODY, READ),
+    row("getBalance", ANYBODY, READ),
+    row("listCreditGrants", ANYBODY, READ),
+    row("grantCredit", MONEY, WRITE),
+    row("adjustCredit", MONEY, WRITE),
+    row("getSpendCap", ANYBODY, READ),
+    row("setSpendCap", MONEY, WRITE),
+    row("removeSpendCap", MONEY, CHANGE),
+    row("listTransactions", ANYBODY, READ),
+    row("getJournal", ANYBODY, READ),
+    row("listStatements", ANYBODY, READ),
+    row("getStatement", ANYBODY, READ),
+    row("listPricingVersions", ANYBODY, READ),
+    row("getPricingVersion", ANYBODY, READ),
+    row("publishPricingVersion", MONEY, WRITE),
+    row("getUsageOverTime", ANYBODY, READ),
+    row("listUsageWindows", ANYBODY, READ),
+    row("correctUsage", MONEY, WRITE),
+    row("listAllSandboxes", ANYBODY, READ),
+    row("getAnySandbox", ANYBODY, READ),
+    row("killAnySandbox", SUPPORT, WRITE),
+    row("listAuditEntries", ANYBODY, READ),
+    row("listInstallationAuditEntries", AUDITORS, READ),
+    row("listEvents", ANYBODY, READ),
     row("listAdminKeys", AUDITORS, READ),
     row("createAdminKey", OWNERS, WRITE),
     row("getAdminKey", AUDITORS, READ),

@@ -18,7 +18,7 @@ pub use auth::{Access, Auth};
 pub use base_url::BaseUrl;
 pub use body::{JsonBody, StrictBody};
 pub use idempotency::IdempotencyKey;
-pub use query::{AfterSeq, Cursor, Limit, MetadataFilter, Param, Query, page};
+pub use query::{AfterSeq, Cursor, Limit, MetadataFilter, Param, Position, Query, page};
 
 /// Bytes that are still read of a body that nobody wants.
 const MAX_DRAINED: usize = 4 << 20;

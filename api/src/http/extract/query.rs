@@ -164,6 +164,21 @@ pub fn page<T: Named, const DEFAULT: u32>(
     PageRequest { limit: limit.0.0, after: cursor.0.map(|cursor| cursor.0.uuid()) }
 }
 
+/// Where a page starts in a list that is ordered by a number. As opaque to clients as a [`Cursor`].
+#[derive(Debug, Clone, Copy)]
+pub struct Position(pub i64);
+
+impl Param for Position {
+    fn schema() -> MetaSchema {
+        MetaSchema { min_length: Some(1), ..MetaSchema::new("string") }
+    }
+    fn read(name: &str, text: &str) -> Result<Self, Refused> {
+        let wanted = || Refused::invalid(name, format!("{name} must be a page's nextCursor"));
+        let number = digits(text).and_then(|number| i64::try_from(number).ok());
+        number.map(Self).ok_or_else(wanted)
+    }
+}
+
 /// A position in a sequence; what follows it is wanted.
 #[derive(Debug, Clone, Copy)]
 pub struct AfterSeq(pub u64);

@@ -1,10 +1,18 @@
 //! The admin API: what operators do to an installation, and what is told of it.
 
 mod api_keys;
+mod credit;
+mod customer;
+mod feeds;
 mod keys;
 mod members;
 mod organizations;
+mod plans;
+mod pricing;
+mod sandboxes;
 mod standing;
+mod statements;
+mod usage;
 
 use api::app::audit;
 use store::audit::{AuditFilter, Chain};

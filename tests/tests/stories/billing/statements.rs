@@ -5,7 +5,7 @@ use std::{future::poll_fn, pin::pin, task::Poll};
 
 use api::app::{
     audit::Actor,
-    billing::{correct, tick},
+    billing::{correct, manage, tick},
 };
 use domain::limits::Plan;
 use futures_util::future::join_all;
@@ -202,9 +202,8 @@ async fn corrects(world: &World, team: &Team, window: &WindowRow, seconds: i64) 
         quantity_milli: seconds * 1000,
         reason: "the host's clock was wrong".to_owned(),
     };
-    let correct = move |app| async move {
-        correct::correct_usage(&app, &Actor::operator(), org, correction).await
-    };
+    let correct =
+        move |app| async move { manage::change(&app, &Actor::operator(), org, correction).await };
     world.server().within(correct).await.unwrap();
 }
 

@@ -140,10 +140,9 @@ async fn pays(world: &World, acme: &Team) {
         reason: "bought".to_owned(),
     };
     let paying = |app| async move {
-        manage::grant_credit(&app, &Actor::operator(), org, grant).await.unwrap();
-        manage::set_plan(&app, &Actor::operator(), org, Plan::Scale, None, "more room")
-            .await
-            .unwrap();
+        manage::change(&app, &Actor::operator(), org, grant).await.unwrap();
+        let set = manage::SetPlan { plan: Plan::Scale, at: None, reason: "more room".to_owned() };
+        manage::change(&app, &Actor::operator(), org, set).await.unwrap();
     };
     world.server().within(paying).await;
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tests::{Admin, Answer, Database, Key, Value, World, json, stories, team::text};
+use tests::{Admin, Answer, Database, Key, Team, Value, World, json, stories, team::text};
 
 use super::document::{Operation, operations};
 
@@ -18,16 +18,21 @@ struct Row {
     roles: &'static [&'static str],
     /// The status for whoever may.
     good: u16,
+    query: &'static str,
     body: Option<Value>,
 }
 
 const fn row(id: &'static str, roles: &'static [&'static str]) -> Row {
-    Row { id, roles, good: 200, body: None }
+    Row { id, roles, good: 200, query: "", body: None }
 }
 
 impl Row {
     fn body(self, body: Value) -> Self {
         Self { body: Some(body), ..self }
+    }
+
+    fn query(self, query: &'static str) -> Self {
+        Self { query, ..self }
     }
 
     fn creates(self, body: Value) -> Self {
@@ -40,6 +45,8 @@ fn table() -> Vec<Row> {
     let (owners, auditors): (&[_], &[_]) = (&["owner"], &["owner", "auditor"]);
     let suspenders: &[_] = &["owner", "billing", "support"];
     let reason = json!({ "reason": "r" });
+    let money: &[_] = &["owner", "billing"];
+    let bought = json!({ "kind": "purchased", "credits": "1", "key": "k", "reason": "r" });
     vec![
         row("getAdminOpenApi", &[]),
         row("listOrganizations", anybody),
@@ -64,17 +71,62 @@ fn table() -> Vec<Row> {
         row("createAdminKey", owners).creates(json!({ "name": "k", "role": "auditor" })),
         row("getAdminKey", auditors),
         row("revokeAdminKey", owners),
+        row("listPlans", anybody),
+        row("getPlan", anybody),
+        row("getOrganizationPlan", anybody),
+        row("setOrganizationPlan", money).body(json!({ "plan": "scale", "reason": "r" })),
+        row("setLimitOverride", money).body(json!({ "value": 1, "reason": "r" })),
+        row("removeLimitOverride", money).query("?reason=r"),
+        row("listTermsChanges", anybody),
+        row("getBalance", anybody),
+        row("listCreditGrants", anybody),
+        row("grantCredit", money).creates(bought),
+        row("adjustCredit", money).creates(json!({ "credits": "1", "key": "k", "reason": "r" })),
+        row("getSpendCap", anybody),
+        row("setSpendCap", money).body(json!({ "cap": "1", "reason": "r" })),
+        row("removeSpendCap", money).query("?reason=r"),
+        row("listTransactions", anybody),
+        row("getJournal", anybody),
+        row("listStatements", anybody),
+        row("getStatement", anybody),
+        row("listPricingVersions", anybody),
+        row("getPricingVersion", anybody),
+        row("publishPricingVersion", money).creates(json!({
+            "name": "<new>",
+            "currency": "USD",
+            "computeUnitSecondsPerCredit": 1000,
+            "currencyPerCredit": "0.04",
+            "validFrom": "<later>",
+        })),
+        row("getUsageOverTime", anybody).query("?bucket=day&from=2031-03-01T00:00:00Z"),
+        row("listUsageWindows", anybody).query("?from=2031-03-01T00:00:00Z"),
+        // Whoever may gets as far as hearing that there is no such window.
+        Row { good: 400, ..row("correctUsage", money) }.body(json!({
+            "sandboxId": format!("sbx_{}", "0".repeat(32)),
+            "metric": "compute_unit_seconds",
+            "start": "2031-03-01T00:00:00Z",
+            "quantity": "1",
+            "reason": "r",
+        })),
+        row("listAllSandboxes", anybody),
+        row("getAnySandbox", anybody),
+        row("killAnySandbox", support).body(json!({ "reason": "r" })),
+        row("listAuditEntries", anybody),
+        row("listInstallationAuditEntries", auditors),
+        row("listEvents", anybody),
     ]
 }
 
 /// Things to ask for. Only those that the path names: keys are dear to make.
 struct Things {
     name: String,
+    /// An instant to come, later than that of all others.
+    later: String,
     ids: BTreeMap<&'static str, String>,
 }
 
 impl Things {
-    async fn new(owner: &Admin, path: &str, n: usize) -> Self {
+    async fn new(owner: &Admin, acme: &Team, path: &str, n: usize) -> Self {
         let mut ids = BTreeMap::new();
         if path.contains("{organizationId}") {
             let organization = owner.organization(&format!("things-{n}")).await;
@@ -93,7 +145,18 @@ impl Things {
         if path.contains("{adminKeyId}") {
             ids.insert("adminKeyId", owner.operator("auditor").await.id);
         }
-        Self { name: format!("new-{n}"), ids }
+        if path.contains("{sandboxId}") {
+            ids.insert("sandboxId", acme.creates(json!({})).await);
+        }
+        let given = [
+            ("plan", "scale"),
+            ("limitName", "max_concurrent_sandboxes"),
+            ("period", "2031-03"),
+            ("name", "2026-07"),
+        ];
+        ids.extend(given.map(|(name, value)| (name, value.to_owned())));
+        let (name, later) = (format!("new-{n}"), format!("{}-01-01T00:00:00.000Z", 2032 + n));
+        Self { name, later, ids }
     }
 
     fn path(&self, path: &str) -> String {
@@ -106,7 +169,8 @@ impl Things {
     }
 
     fn body(&self, body: &Value) -> Value {
-        body.to_string().replace("<new>", &self.name).parse().unwrap()
+        let body = body.to_string().replace("<new>", &self.name);
+        body.replace("<later>", &self.later).parse().unwrap()
     }
 }
 
@@ -114,6 +178,7 @@ struct Case<'a> {
     row: &'a Row,
     operation: &'a Operation,
     owner: &'a Admin,
+    acme: &'a Team,
     /// For requests that change nothing.
     things: Things,
 }
@@ -125,7 +190,7 @@ impl Case<'_> {
 
     /// Asks as somebody who may, for things of their own.
     async fn ask_well(&self, key: &Key, n: usize) -> Answer {
-        let things = Things::new(self.owner, &self.operation.path, n).await;
+        let things = Things::new(self.owner, self.acme, &self.operation.path, n).await;
         self.ask_with(&things, key, "", |_| ()).await
     }
 
@@ -136,7 +201,9 @@ impl Case<'_> {
         query: &str,
         change: impl Fn(&mut Value),
     ) -> Answer {
-        let path = things.path(&self.operation.path) + query;
+        let both = [self.row.query, query].into_iter().filter(|part| !part.is_empty());
+        let both = both.collect::<Vec<_>>().join("&").replace("&?", "&");
+        let path = things.path(&self.operation.path) + &both;
         let request = key.request(self.operation.method.clone(), &path);
         let request = match &self.row.body {
             None => request,
@@ -153,7 +220,8 @@ impl Case<'_> {
 }
 
 async fn every_admin_operation_refuses_everyone_whom_it_must(database: Database) {
-    let world = World::on(database).await;
+    let world =
+        World::on(database).with(|config| config.max_concurrent_sandboxes = Some(500)).await;
     let owner = world.owner().await;
     let acme = world.team("acme").await;
     let mut keys = Vec::new();
@@ -173,8 +241,8 @@ async fn every_admin_operation_refuses_everyone_whom_it_must(database: Database)
     for (id, operation) in &operations {
         let row = table.iter().find(|row| row.id == id);
         let row = row.unwrap_or_else(|| panic!("{id} has no row in the matrix"));
-        let things = Things::new(&owner, &operation.path, number()).await;
-        let case = Case { row, operation, owner: &owner, things };
+        let things = Things::new(&owner, &acme, &operation.path, number()).await;
+        let case = Case { row, operation, owner: &owner, acme: &acme, things };
         let nobody = world.nobody();
         if row.roles.is_empty() {
             case.ask(&nobody).await.is(row.good);

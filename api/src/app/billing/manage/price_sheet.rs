@@ -146,7 +146,11 @@ fn billionths(field: &str, number: Number) -> Result<i64, Refused> {
 }
 
 impl PriceSheet {
-    fn version(self) -> Result<PricingVersion, Refused> {
+    /// The version that it describes.
+    ///
+    /// # Errors
+    /// `invalid_request` for the field that is wrong.
+    pub fn version(self) -> Result<PricingVersion, Refused> {
         let mut sizes = BTreeMap::from([(BASE_SIZE.to_owned(), 1000)]);
         for (size, units) in self.sizes {
             let units = milli(&format!("sizes.{size}"), units)?;
