@@ -5,6 +5,7 @@
 pub mod contract;
 mod driver;
 pub mod guest;
+mod jail;
 pub mod local;
 pub mod simulated;
 mod spec;

@@ -8,13 +8,17 @@ use tokio::{process::Command, time::timeout};
 use super::{
     LocalConfig,
     arguments::{self, Descriptor},
-    failure::{Doing, Failure, Result},
-    groups::{Controller, Promise},
-    host::{self, Host},
-    launcher, overlap, record,
-    uids::Uids,
+    host::Host,
 };
-use crate::spec::Limitation;
+use crate::{
+    jail::{
+        self,
+        failure::{Doing, Failure, Result},
+        groups::{Controller, Promise},
+        launcher, program, record,
+    },
+    spec::Limitation,
+};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -36,7 +40,7 @@ pub(super) async fn check(config: &LocalConfig, promise: &Promise) -> Result<Vec
             });
         }
     }
-    limitations.extend(shared_users(config.uids()));
+    limitations.extend(jail::shared_users(config.uids()));
     if config.filter()?.is_none() {
         limitations.push(Limitation {
             what: "Sandboxes can use the keys of the server's session.".to_owned(),
@@ -50,48 +54,19 @@ pub(super) async fn check(config: &LocalConfig, promise: &Promise) -> Result<Vec
     Ok(limitations)
 }
 
-/// With whom sandboxes share their users.
-fn shared_users(uids: Option<Uids>) -> Option<Limitation> {
-    let Some(range) = uids.map(|uids| uids.range()) else {
-        return Some(Limitation {
-            what: "All sandboxes run as the server's own user.".to_owned(),
-            remedy: "Run the server as root; then each sandbox gets a user of its own.".to_owned(),
-        });
-    };
-    let others = overlap::others(&range);
-    let (ids, n_ids) = (overlap::shown(&range), range.len());
-    (!others.is_empty()).then(|| Limitation {
-        what: format!(
-            "The user ids of sandboxes, {ids}, are also somebody else's, whose processes are killed \
-             with a sandbox of the same id: {}.",
-            others.join(", ")
-        ),
-        remedy: format!(
-            "Set sandbox_uid_base to the first of {n_ids} ids in a row that nobody on this host has."
-        ),
-    })
-}
-
 fn unenforced(controller: Controller) -> Option<Limitation> {
-    let what = match controller {
-        Controller::Cpu => "The CPU time of a sandbox is not limited.",
-        Controller::Memory => {
-            "The memory of a sandbox is not limited, except for the files in its directories."
-        }
+    match controller {
         // The user namespace bounds them as well.
-        Controller::Pids if host::counts_processes_by_namespace() => return None,
-        Controller::Pids => "The number of processes of a sandbox is not limited.",
-    };
-    let remedy = "Run the server as root, or as a systemd unit with Delegate=cpu memory pids.";
-    Some(Limitation { what: what.to_owned(), remedy: remedy.to_owned() })
+        Controller::Pids if launcher::counts_processes_by_namespace() => None,
+        Controller::Cpu | Controller::Memory | Controller::Pids => {
+            Some(jail::unlimited(controller))
+        }
+    }
 }
 
 /// Runs a sandbox that does nothing, as a user like those that sandboxes run as.
 async fn trial(config: &LocalConfig, host: &Host) -> Result<()> {
-    let bwrap = host::find_program(&config.bwrap).map_err(|error| {
-        let path = config.bwrap.display();
-        Failure::unsupported(format!("there is no {path} ({error}); install bubblewrap"))
-    })?;
+    let bwrap = program::find_bwrap(&config.bwrap)?;
     let uid = config.uids().map(|uids| uids.trial());
     let agent = config.agent_for(uid)?;
     let filter = config.filter()?;

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::failure::{Doing, Result};
+use crate::jail::failure::{Doing, Result};
 
 /// Where a call's architecture, number and first argument are in what a filter sees.
 const ARCHITECTURE: u32 = 4;

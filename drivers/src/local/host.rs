@@ -2,13 +2,17 @@
 //! sandbox gets of it is decided in `arguments`.
 
 use std::{
-    env, fs, io,
-    os::unix::fs::PermissionsExt,
+    fs,
     path::{Path, PathBuf},
 };
 
-use super::failure::{Failure, Result};
-use crate::spec::Template;
+use crate::{
+    jail::{
+        failure::{Failure, Result},
+        program::is_executable,
+    },
+    spec::Template,
+};
 
 /// A directory at the root of a file system, such as `/lib`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,32 +96,6 @@ fn top_level(path: &Path) -> Option<TopLevel> {
     }
 }
 
-/// Finds a program of the host the way a shell does.
-pub(super) fn find_program(program: &Path) -> io::Result<PathBuf> {
-    if program.components().count() > 1 {
-        return fs::canonicalize(program);
-    }
-    let path = env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
-    env::split_paths(&path)
-        .map(|directory| directory.join(program))
-        .find(|path| is_executable(path))
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "not found on PATH"))
-}
-
-/// Whether the kernel bounds processes for each user namespace by itself, as it does since 5.14.
-pub(super) fn counts_processes_by_namespace() -> bool {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (5, 14),
-        _ => false,
-    }
-}
-
-fn is_executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-}
-
 #[cfg(test)]
 mod tests {
     use domain::id::TemplateVersionId;
@@ -144,12 +122,5 @@ mod tests {
                 Some(named) => assert!(text.clone().unwrap().contains(named), "{slug}: {text:?}"),
             }
         }
-    }
-
-    #[test]
-    fn programs_are_found_like_a_shell_does() {
-        assert!(find_program(Path::new("sh")).unwrap().is_absolute());
-        assert!(find_program(Path::new("no-such-program-here")).is_err());
-        assert!(find_program(Path::new("/bin/sh")).is_ok());
     }
 }

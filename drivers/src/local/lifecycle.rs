@@ -1,160 +1,72 @@
-//! The life of one sandbox on this host: making it, recognizing it, clearing it away. Every step may
-//! be the last one of a server that is killed; whatever that leaves, `clear` finds and removes.
+//! Makes one sandbox of this driver: which programs, with which arguments, as whom. What becomes of it
+//! after that, and after any accident, is the same as with every driver that keeps processes.
 
 use std::{
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
+    process::Stdio,
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use domain::id::SandboxId;
-use tokio::{net::UnixStream, time::timeout};
-use tracing::warn;
+use tokio::net::UnixStream;
 
-use super::{
-    LocalConfig, agent, arguments,
-    failure::{Doing, Failure, Result},
-    filter,
-    groups::{Groups, Promise},
-    host::{self, Host},
-    launcher::{self, Launch, Launcher},
-    lock::Lock,
-    processes::{self, Marks},
-    record::{self, Record, RunDirectory},
-    uids::Uids,
-};
+use super::{LocalConfig, arguments, arguments::Descriptor, filter, host::Host};
 use crate::{
-    driver::ErrorKind,
-    guest::{Guest, GuestError, GuestErrorKind},
+    guest::Guest,
+    jail::{
+        self,
+        failure::{Doing, Result},
+        groups::{Groups, Promise},
+        hold::{Held, Hold, silent},
+        launcher::{self, Launch, Launcher, Script},
+        program::{self, Program},
+        uids::Uids,
+    },
     spec::Spec,
 };
 
-const LOCK_DEADLINE: Duration = Duration::from_secs(30);
-const START_DEADLINE: Duration = Duration::from_secs(10);
-const KILL_DEADLINE: Duration = Duration::from_secs(10);
+/// Waits for a line, then becomes bubblewrap. Standard output is one end of a pair of sockets: what
+/// to wait for comes in, what bubblewrap tells goes out (descriptor 3). The files need no place on
+/// the host that a sandbox's user would have to be able to read; only the filter, which is binary, is
+/// a file, named by what is the shell's own name otherwise.
+pub(super) const SCRIPT: &str = "\
+IFS= read -r go <&1 || exit 1
+exec \"$@\" 3>&1 >/dev/null 9<\"$0\" 4<<'PASSWD' 5<<'GROUP' 6<<'HOSTS' 7<<'NSSWITCH' 8<<'HOSTNAME'
+user:x:1000:1000::/home/user:/bin/sh
+nobody:x:65534:65534::/:/usr/sbin/nologin
+PASSWD
+user:x:1000:
+nogroup:x:65534:
+GROUP
+127.0.0.1 localhost sandbox
+::1 localhost
+HOSTS
+passwd: files
+group: files
+hosts: files dns
+NSSWITCH
+sandbox
+HOSTNAME
+";
+
+/// Where the script opens the filter of system calls.
+pub(super) const FILTER: Descriptor = Descriptor("9");
 
 /// One sandbox, whether it is there or not.
 #[derive(Debug, Clone)]
 pub(super) struct Sandbox {
     config: LocalConfig,
-    id: SandboxId,
-    directory: RunDirectory,
+    hold: Hold,
+    promise: Promise,
 }
 
 impl Sandbox {
-    pub fn new(config: &LocalConfig, id: SandboxId) -> Self {
-        let directory = RunDirectory::new(&config.state_dir, id);
-        Self { config: config.clone(), id, directory }
-    }
-
-    /// Since when it runs; `None` if it does not, or never came up.
-    pub fn running_since(&self) -> Result<Option<DateTime<Utc>>> {
-        let Some(record) = self.directory.read()? else { return Ok(None) };
-        if !record.agent.is_some_and(|agent| agent.is_alive()) {
-            return Ok(None);
-        }
-        self.directory.written_at().map(Some)
-    }
-
-    /// Makes it, unless it runs already.
-    pub async fn ensure(&self, spec: &Spec, promise: &Promise) -> Result<DateTime<Utc>> {
-        let host = Host::look();
-        host.supports(&spec.template)?;
-        let lock = self.lock().await?;
-        if let Some(started_at) = self.running_since()? {
-            return Ok(started_at);
-        }
-        self.clear().await?;
-        let made = match timeout(START_DEADLINE, self.make(&host, spec, promise)).await {
-            Ok(made) => made,
-            Err(_) => Err(Failure::timed_out(format!(
-                "the agent did not answer within {} s",
-                START_DEADLINE.as_secs()
-            ))),
-        };
-        if made.is_err() {
-            match self.clear().await {
-                Ok(()) => lock.delete(),
-                // Why it was not made is what the caller has to know.
-                Err(failure) => warn!(%failure, "what was made of a sandbox could not be cleared"),
-            }
-        }
-        made
-    }
-
-    /// Makes it gone.
-    pub async fn remove(&self) -> Result<()> {
-        let lock = self.lock().await?;
-        self.clear().await?;
-        lock.delete();
-        Ok(())
-    }
-
-    /// Clears it away if it is dead and nobody is working on it.
-    pub async fn sweep(&self) {
-        if let Err(failure) = self.sweep_now().await {
-            warn!(sandbox = %self.id, %failure, "a dead sandbox could not be cleared away");
-        }
-    }
-
-    async fn sweep_now(&self) -> Result<()> {
-        match Lock::acquire_now(&self.lock_path()?)? {
-            Some(lock) if self.running_since()?.is_none() => {
-                self.clear().await?;
-                lock.delete();
-                Ok(())
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    async fn make(&self, host: &Host, spec: &Spec, promise: &Promise) -> Result<DateTime<Utc>> {
-        let bwrap = host::find_program(&self.config.bwrap).map_err(|error| {
-            let path = self.config.bwrap.display();
-            Failure::unsupported(format!("there is no {path} ({error}); install bubblewrap"))
-        })?;
-        self.directory.create(spec)?;
-        let uid = match &self.config.uids() {
-            Some(uids) => Some(uids.claim(&self.directory.path).await?),
-            None => None,
-        };
-        let agent = self.config.agent_for(uid)?;
-        let filter = self.config.filter()?;
-        let mut record = Record {
-            host_boot: record::host_boot()?,
-            launcher: None,
-            agent: None,
-            groups: Groups::planned(&self.id.to_string()).directories,
-        };
-        self.directory.write(&record)?;
-        let groups = Groups::make(&self.id.to_string(), &spec.limits, promise)?;
-        let mut launcher = Launcher::start(Launch {
-            bwrap,
-            arguments: arguments::sandbox(
-                host,
-                &agent,
-                self.id,
-                spec,
-                filter.as_ref().map(|_| launcher::FILTER),
-            ),
-            filter,
-            uid,
-            n_pids: spec.limits.n_pids,
-            listener: self.directory.listen()?,
-        })?;
-        record.launcher = Some(launcher.process);
-        record.groups.clone_from(&groups.directories);
-        self.directory.write(&record)?;
-        groups.join(launcher.process.pid)?;
-        let agent = launcher.go().await?;
-        launcher::limit_processes(agent, uid, spec.limits.n_pids)?;
-        tokio::select! {
-            hello = self.hello() => hello?,
-            failure = launcher.end() => return Err(failure),
-        }
-        record.agent = Some(agent);
-        self.directory.write(&record)?;
-        self.directory.written_at()
+    pub fn new(config: &LocalConfig, promise: &Promise, id: SandboxId) -> Self {
+        let program = arguments::agent_inside(id);
+        let hold = Hold::new(&config.state_dir, id, config.uids(), program);
+        Self { config: config.clone(), hold, promise: promise.clone() }
     }
 
     async fn hello(&self) -> Result<()> {
@@ -165,84 +77,84 @@ impl Sandbox {
 
     /// Connects to the agent of a sandbox that runs.
     pub fn connect(&self) -> Result<UnixStream> {
-        let stream = self.directory.connect().and_then(UnixStream::from_std);
-        stream.doing("connect to the agent in", &self.directory.path)
+        let stream = self.hold.directory.connect().and_then(UnixStream::from_std);
+        stream.doing("connect to the agent in", &self.hold.directory.path)
     }
 
-    /// Ends every process of the sandbox and removes what the host holds of it.
-    async fn clear(&self) -> Result<()> {
-        let record = self.directory.read()?;
-        let uids = self.config.uids();
-        let uid = match &uids {
-            Some(uids) => uids.claimed(&self.directory.path)?,
-            None => None,
-        };
-        // What is on record may be of a server in another group, and the record may be lost.
-        let on_record = record.as_ref().map_or(&[][..], |record| &record.groups);
-        let groups = Groups::planned(&self.id.to_string()).and(on_record);
-        let members = {
-            let groups = groups.clone();
-            move || groups.pids()
-        };
-        let marks = self.marks(record.as_ref(), uid);
-        processes::kill_all(marks, members, KILL_DEADLINE).await?;
-        groups.remove(KILL_DEADLINE).await?;
-        if let (Some(uids), Some(uid)) = (&uids, uid) {
-            uids.release(uid)?;
-        }
-        self.directory.delete()
-    }
-
-    fn marks(&self, record: Option<&Record>, uid: Option<u32>) -> Marks {
-        let known = record.into_iter().flat_map(|record| [record.launcher, record.agent]);
-        Marks { known: known.flatten().collect(), uid, program: arguments::agent_inside(self.id) }
-    }
-
-    async fn lock(&self) -> Result<Lock> {
-        Lock::acquire(&self.lock_path()?, LOCK_DEADLINE).await
-    }
-
-    fn lock_path(&self) -> Result<PathBuf> {
-        let directory = self.config.state_dir.join("locks");
-        record::private_directory(&directory)?;
-        Ok(directory.join(self.id.to_string()))
+    fn launch(
+        &self,
+        host: &Host,
+        spec: &Spec,
+        filter: Option<PathBuf>,
+        uid: Option<u32>,
+    ) -> Result<Launch> {
+        let agent = self.config.agent_for(uid)?;
+        let descriptor = filter.as_ref().map(|_| FILTER);
+        Ok(Launch {
+            script: Script { text: SCRIPT, name: filter.unwrap_or_else(|| "/dev/null".into()) },
+            program: program::find_bwrap(&self.config.bwrap)?,
+            arguments: arguments::sandbox(host, &agent, self.hold.id, spec, descriptor),
+            uid,
+            n_pids: spec.limits.n_pids,
+            stdin: Stdio::from(OwnedFd::from(self.hold.directory.listen()?)),
+        })
     }
 }
 
-/// An agent that does not answer as it should.
-fn silent(error: GuestError) -> Failure {
-    let kind = match error.kind {
-        GuestErrorKind::TimedOut => ErrorKind::TimedOut,
-        GuestErrorKind::Refused(_)
-        | GuestErrorKind::Gone
-        | GuestErrorKind::Protocol
-        | GuestErrorKind::Source => ErrorKind::Host,
-    };
-    Failure::new(kind, format!("the agent does not say hello: {error}"))
+impl Held for Sandbox {
+    type Order = Spec;
+    const START_DEADLINE: Duration = Duration::from_secs(10);
+
+    fn hold(&self) -> &Hold {
+        &self.hold
+    }
+
+    async fn make(&self, spec: &Spec) -> Result<DateTime<Utc>> {
+        let (host, directory) = (Host::look(), &self.hold.directory);
+        program::find_bwrap(&self.config.bwrap)?;
+        directory.create(spec)?;
+        let uid = self.hold.claim_user().await?;
+        let filter = self.config.filter()?;
+        let mut record = self.hold.begin_record()?;
+        let groups = Groups::make(&self.hold.id.to_string(), &spec.limits, &self.promise)?;
+        let mut launcher = Launcher::start(self.launch(&host, spec, filter, uid)?)?;
+        record.launcher = Some(launcher.process);
+        record.groups.clone_from(&groups.directories);
+        directory.write(&record)?;
+        groups.join(launcher.process.pid)?;
+        let agent = launcher.go().await?;
+        launcher::limit_processes(agent, uid, spec.limits.n_pids)?;
+        tokio::select! {
+            hello = self.hello() => hello?,
+            failure = launcher.end() => return Err(failure),
+        }
+        record.inside = Some(agent);
+        directory.write(&record)?;
+        directory.written_at()
+    }
 }
 
 impl LocalConfig {
     /// The range of user ids for sandboxes, if the server may give any away.
     pub(super) fn uids(&self) -> Option<Uids> {
-        let is_root = rustix::process::geteuid().is_root();
-        is_root.then(|| Uids::new(Path::new(SHARED).join("uids"), self.first_uid, self.n_uids))
+        jail::uids(self.first_uid, self.n_uids)
     }
 
     /// The filter of system calls, in a place where sandboxes can be started from.
     pub(super) fn filter(&self) -> Result<Option<PathBuf>> {
-        let is_root = rustix::process::geteuid().is_root();
-        filter::file(if is_root { SHARED.as_ref() } else { &self.state_dir })
+        filter::file(if jail::is_root() { jail::SHARED.as_ref() } else { &self.state_dir })
     }
 
     /// The agent in a form that this user can run.
     pub(super) fn agent_for(&self, uid: Option<u32>) -> Result<PathBuf> {
+        let agent = Program {
+            name: "agent",
+            path: &self.agent,
+            remedy: "build it with `cargo build -p guest` or correct its path in the configuration",
+        };
         match uid {
-            Some(_) => agent::readable(&self.agent, &Path::new(SHARED).join("agents")),
-            None => agent::existing(&self.agent),
+            Some(_) => agent.readable(&Path::new(jail::SHARED).join("agents")),
+            None => agent.existing(),
         }
     }
 }
-
-/// Where servers that are root keep what they share with each other, whatever their state
-/// directories, and with the users that sandboxes run as.
-const SHARED: &str = "/run/crownest";

@@ -7,18 +7,19 @@ use std::{
     path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
-    time::Instant,
 };
 
 use domain::id::SandboxId;
 use drivers::{
     Driver as _,
     contract::{new_id, sandbox::Sandbox, spec},
-    guest::Guest,
     local::{Local, LocalConfig},
 };
 
-use crate::local_host::{LocalHost, agent, is_dead, kill, wait_until};
+use crate::{
+    local_host::{LocalHost, agent, is_dead, kill, wait_until},
+    traces::{self, remove_without_a_trace},
+};
 
 const STATE_DIR: &str = "CROWNEST_TEST_STATE_DIR";
 const SANDBOX: &str = "CROWNEST_TEST_SANDBOX";
@@ -44,94 +45,16 @@ fn server(host: &LocalHost, id: SandboxId) -> Child {
     command.spawn().unwrap()
 }
 
-/// Processes of the host that were started for this sandbox, in or around it.
-fn processes(id: SandboxId) -> Vec<String> {
-    let of_sandbox = |path: &Path| {
-        let arguments = fs::read_to_string(path.join("cmdline")).unwrap_or_default();
-        arguments.contains(&format!("/{id}/"))
-    };
-    let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let found = entries.filter(|entry| of_sandbox(&entry.path()));
-    found.map(|entry| entry.file_name().into_string().unwrap()).collect()
-}
-
-/// Removes the sandbox and sees that nothing of it is left on the host.
-async fn remove_without_a_trace(host: &LocalHost, id: SandboxId) {
-    host.driver().remove(id).await.unwrap();
-    assert_eq!(processes(id), Vec::<String>::new());
-    assert!(!host.run_directory(id).exists());
-    for directory in ["locks", "sandboxes"] {
-        let left = fs::read_dir(host.config.state_dir.join(directory)).into_iter().flatten();
-        assert_eq!(left.count(), 0, "{directory}");
-    }
-    let mut groups = vec![Path::new("/sys/fs/cgroup").to_owned()];
-    while let Some(group) = groups.pop() {
-        assert!(!group.ends_with(id.to_string()), "{}", group.display());
-        let children = fs::read_dir(group).into_iter().flatten().flatten();
-        groups.extend(children.map(|child| child.path()).filter(|path| path.is_dir()));
-    }
-    let claims = fs::read_dir("/run/crownest/uids").into_iter().flatten().flatten();
-    let holders = claims.filter_map(|claim| fs::read_link(claim.path()).ok());
-    assert!(!holders.into_iter().any(|holder| holder == host.run_directory(id)));
-}
-
 #[tokio::test]
 async fn a_sandbox_outlives_its_server() {
     let host = LocalHost::new();
-    let id = new_id();
-    assert!(server(&host, id).wait().unwrap().success());
-    let driver = host.driver();
-    let listed = driver.list().await.unwrap();
-    assert_eq!(listed.iter().map(|observed| observed.id).collect::<Vec<_>>(), [id]);
-    let guest = Guest::connect(&driver, id).await.unwrap();
-    let boot = guest.hello().await.unwrap();
-    assert_eq!(driver.ensure(id, &spec()).await.unwrap(), listed[0]);
-    assert_eq!(guest.hello().await.unwrap(), boot, "it was adopted, not made anew");
-    remove_without_a_trace(&host, id).await;
+    traces::a_sandbox_outlives_its_server(&host, |id| server(&host, id)).await;
 }
 
-/// The instants are steps through the time that it takes to make a sandbox.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_may_be_killed_at_any_instant() {
-    const STEPS: u32 = 40;
     let host = LocalHost::new();
-    let (id, started) = (new_id(), Instant::now());
-    assert!(server(&host, id).wait().unwrap().success());
-    let whole = started.elapsed();
-    remove_without_a_trace(&host, id).await;
-    let mut n_half_made = 0;
-    for step in 0..STEPS {
-        let id = new_id();
-        let mut server = server(&host, id);
-        tokio::time::sleep(whole * step / STEPS).await;
-        server.kill().unwrap();
-        server.wait().unwrap();
-        let driver = host.driver();
-        let is_there = driver.observe(id).await.unwrap().is_some();
-        n_half_made += u32::from(!is_there && host.run_directory(id).exists());
-        match step % 3 {
-            // A reconciler that still wants it.
-            0 => {
-                driver.ensure(id, &spec()).await.unwrap();
-                let guest = Guest::connect(&driver, id).await.unwrap();
-                assert_eq!(guest.list_directory("/workspace").await.unwrap(), []);
-            }
-            // One that has forgotten it: listing clears up what never came up, as soon as the last
-            // process that the dead server was about to start has let go of its lock.
-            1 => {
-                let mut n_lists = 0;
-                while host.run_directory(id).exists() != is_there {
-                    assert!(n_lists < 1000, "{} stays", host.run_directory(id).display());
-                    assert_eq!(driver.list().await.unwrap().len(), usize::from(is_there));
-                    n_lists += 1;
-                }
-            }
-            // One that wants it gone.
-            _ => {}
-        }
-        remove_without_a_trace(&host, id).await;
-    }
-    assert!(n_half_made > 0, "no step was early enough to leave anything half made");
+    traces::a_server_may_be_killed_at_any_instant(&host, |id| server(&host, id), 40).await;
 }
 
 #[tokio::test]

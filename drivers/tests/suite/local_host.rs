@@ -5,6 +5,7 @@ use std::{
     env, fs,
     io::Write as _,
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -16,6 +17,8 @@ use drivers::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use crate::traces::Host;
 
 pub struct LocalHost {
     pub config: LocalConfig,
@@ -62,8 +65,7 @@ impl LocalHost {
     }
 
     pub fn record(&self, id: SandboxId) -> serde_json::Value {
-        let text = fs::read(self.record_path(id)).expect("a record");
-        serde_json::from_slice(&text).expect("a record is JSON")
+        record(&self.config.state_dir, id)
     }
 
     pub fn record_path(&self, id: SandboxId) -> PathBuf {
@@ -71,8 +73,7 @@ impl LocalHost {
     }
 
     fn pid_on_record(&self, id: SandboxId, who: &str) -> i32 {
-        let pid = self.record(id)[who]["pid"].as_i64().expect("the process is on record");
-        i32::try_from(pid).expect("process ids are small")
+        pid_on_record(&self.config.state_dir, id, who)
     }
 
     /// Kills the agent, and all of the sandbox with it, and waits until it is dead.
@@ -81,21 +82,47 @@ impl LocalHost {
     }
 }
 
+impl Host for LocalHost {
+    fn driver(&self) -> Arc<dyn Driver> {
+        Arc::new(self.driver())
+    }
+
+    fn state_dir(&self) -> PathBuf {
+        self.config.state_dir.clone()
+    }
+}
+
 impl Drop for LocalHost {
     fn drop(&mut self) {
-        let driver = self.driver();
-        // In a thread, because the test's own runtime may be unwinding.
-        let removing = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(async {
-                for sandbox in driver.list().await.expect("a list") {
-                    driver.remove(sandbox.id).await.expect("it can be removed");
-                }
-            });
-        });
-        let removed = removing.join();
-        assert!(removed.is_ok() || thread::panicking(), "the host could not be cleaned up");
+        remove_all(Arc::new(self.driver()));
     }
+}
+
+/// Removes every sandbox of a host at the end of a test.
+pub fn remove_all(driver: Arc<dyn Driver>) {
+    // In a thread, because the test's own runtime may be unwinding.
+    let removing = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            for sandbox in driver.list().await.expect("a list") {
+                driver.remove(sandbox.id).await.expect("it can be removed");
+            }
+        });
+    });
+    let removed = removing.join();
+    assert!(removed.is_ok() || thread::panicking(), "the host could not be cleaned up");
+}
+
+/// The record of a sandbox.
+fn record(state_dir: &Path, id: SandboxId) -> serde_json::Value {
+    let path = state_dir.join("sandboxes").join(id.to_string()).join("record.json");
+    serde_json::from_slice(&fs::read(path).expect("a record")).expect("a record is JSON")
+}
+
+/// A process of a sandbox by what it is on record as.
+pub fn pid_on_record(state_dir: &Path, id: SandboxId, who: &str) -> i32 {
+    let pid = record(state_dir, id)[who]["pid"].as_i64().expect("the process is on record");
+    i32::try_from(pid).expect("process ids are small")
 }
 
 /// Kills a process and waits until it is dead.

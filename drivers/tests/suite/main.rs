@@ -8,3 +8,4 @@ mod local_hosts;
 mod local_isolation;
 mod local_limits;
 mod simulated;
+mod traces;

@@ -20,7 +20,7 @@ const RETRY: Duration = Duration::from_millis(10);
 
 /// A lock that is held. Dropping it lets go.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(crate) struct Lock {
     path: PathBuf,
     _file: File,
 }

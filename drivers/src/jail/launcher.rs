@@ -4,8 +4,8 @@
 
 use std::{
     ffi::OsString,
-    io,
-    os::{fd::OwnedFd, unix::net::UnixListener},
+    fs, io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, Mutex},
@@ -22,39 +22,10 @@ use tokio::{
 };
 
 use super::{
-    arguments::Descriptor,
     failure::{Doing, Failure, Result},
-    host,
     processes::Process,
 };
 use crate::driver::ErrorKind;
-
-/// Waits for a line, then becomes bubblewrap. Standard output is one end of a pair of sockets: what
-/// to wait for comes in, what bubblewrap tells goes out (descriptor 3). The files need no place on
-/// the host that a sandbox's user would have to be able to read; only the filter, which is binary, is
-/// a file, named by what is the shell's own name otherwise.
-const SCRIPT: &str = "\
-IFS= read -r go <&1 || exit 1
-exec \"$@\" 3>&1 >/dev/null 9<\"$0\" 4<<'PASSWD' 5<<'GROUP' 6<<'HOSTS' 7<<'NSSWITCH' 8<<'HOSTNAME'
-user:x:1000:1000::/home/user:/bin/sh
-nobody:x:65534:65534::/:/usr/sbin/nologin
-PASSWD
-user:x:1000:
-nogroup:x:65534:
-GROUP
-127.0.0.1 localhost sandbox
-::1 localhost
-HOSTS
-passwd: files
-group: files
-hosts: files dns
-NSSWITCH
-sandbox
-HOSTNAME
-";
-
-/// Where the script opens the filter of system calls.
-pub(super) const FILTER: Descriptor = Descriptor("9");
 
 const MAX_COMPLAINT_BYTES: usize = 8 * 1024;
 const N_FILES: u64 = 65_536;
@@ -63,7 +34,7 @@ const N_OUTSIDE: u64 = 1;
 
 /// A shell that waits to become a sandbox.
 #[derive(Debug)]
-pub(super) struct Launcher {
+pub(crate) struct Launcher {
     pub process: Process,
     talk: UnixStream,
     complaint: Arc<Mutex<Vec<u8>>>,
@@ -77,17 +48,28 @@ struct Info {
     child_pid: i32,
 }
 
+/// What the shell does once it may: it becomes the program of its arguments, with what that needs to
+/// have open. Its standard output is one end of a pair of sockets, on which bubblewrap tells what it
+/// has started.
+#[derive(Debug)]
+pub(crate) struct Script {
+    /// Begins by waiting for a line on standard output.
+    pub text: &'static str,
+    /// What the script has for `$0`.
+    pub name: PathBuf,
+}
+
 /// What to start, and as whom.
 #[derive(Debug)]
-pub(super) struct Launch {
-    pub bwrap: PathBuf,
-    /// The file of the filter of system calls, if there is one.
-    pub filter: Option<PathBuf>,
+pub(crate) struct Launch {
+    pub script: Script,
+    /// Bubblewrap, or what becomes it.
+    pub program: PathBuf,
     pub arguments: Vec<OsString>,
     pub uid: Option<u32>,
     pub n_pids: u32,
-    /// The agent's standard input.
-    pub listener: UnixListener,
+    /// The standard input of what runs inside.
+    pub stdin: Stdio,
 }
 
 impl Launcher {
@@ -96,15 +78,15 @@ impl Launcher {
         let (talk, far) = pair()?;
         let mut command = Command::new("/bin/sh");
         command
-            .args(["-c", SCRIPT])
-            .arg(launch.filter.as_deref().unwrap_or(Path::new("/dev/null")))
+            .args(["-c", launch.script.text])
+            .arg(&launch.script.name)
             .args(prlimit_command(&launch))
-            .arg(&launch.bwrap)
+            .arg(&launch.program)
             .args(&launch.arguments)
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .current_dir("/")
-            .stdin(Stdio::from(OwnedFd::from(launch.listener)))
+            .stdin(launch.stdin)
             .stdout(Stdio::from(far))
             .stderr(Stdio::piped())
             // Out of reach of the signals of the server's terminal.
@@ -166,7 +148,7 @@ impl Launcher {
 }
 
 /// Why there is not even a shell.
-pub(super) fn unstarted(error: &io::Error, uid: Option<u32>) -> Failure {
+pub(crate) fn unstarted(error: &io::Error, uid: Option<u32>) -> Failure {
     match (uid, error.kind()) {
         (Some(uid), io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied) => {
             Failure::unsupported(format!(
@@ -179,7 +161,7 @@ pub(super) fn unstarted(error: &io::Error, uid: Option<u32>) -> Failure {
 }
 
 /// Turns a complaint of the shell, of bubblewrap or of the agent into a failure.
-pub(super) fn explained(complaint: &str) -> Failure {
+pub(crate) fn explained(complaint: &str) -> Failure {
     let says = |texts: &[&str]| texts.iter().any(|text| complaint.contains(text));
     let (kind, remedy) = if says(&["not found", "Unknown option"]) {
         (ErrorKind::Unsupported, "; install bubblewrap 0.8 or later")
@@ -218,8 +200,8 @@ fn prlimit_command(launch: &Launch) -> Vec<String> {
 
 /// Bounds the processes of a sandbox that has no user of its own by their number in its user
 /// namespace. Before the kernel could do that, it counted all that the server's user runs.
-pub(super) fn limit_processes(agent: Process, uid: Option<u32>, n_pids: u32) -> Result<()> {
-    if uid.is_some() || !host::counts_processes_by_namespace() {
+pub(crate) fn limit_processes(agent: Process, uid: Option<u32>, n_pids: u32) -> Result<()> {
+    if uid.is_some() || !counts_processes_by_namespace() {
         return Ok(());
     }
     let limit =
@@ -230,6 +212,16 @@ pub(super) fn limit_processes(agent: Process, uid: Option<u32>, n_pids: u32) -> 
         // It is dead; whoever waits for it will say why.
         Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(errno) => Err(Failure::host(format!("cannot limit the number of processes: {errno}"))),
+    }
+}
+
+/// Whether the kernel bounds processes for each user namespace by itself, as it does since 5.14.
+pub(crate) fn counts_processes_by_namespace() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (5, 14),
+        _ => false,
     }
 }
 

@@ -19,7 +19,7 @@ use super::failure::{Doing, Failure, Result};
 
 /// One process, and none that gets its id later in the same boot of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Process {
+pub(crate) struct Process {
     pub pid: i32,
     /// Clock ticks since the host booted.
     started: u64,
@@ -65,7 +65,7 @@ impl Process {
 
 /// How to recognize the processes of one sandbox from outside.
 #[derive(Debug, Clone)]
-pub(super) struct Marks {
+pub(crate) struct Marks {
     /// Processes that are known, and their children.
     pub known: Vec<Process>,
     /// A user id that no other process of the host has.
@@ -77,7 +77,7 @@ pub(super) struct Marks {
 
 /// Ends every process that has one of the marks or is one of the members, which are the ids that the
 /// control groups of the sandbox hold at the time, until none is left.
-pub(super) async fn kill_all(
+pub(crate) async fn kill_all(
     marks: Marks,
     members: impl Fn() -> Vec<i32> + Send + 'static,
     deadline: Duration,
@@ -98,7 +98,7 @@ pub(super) async fn kill_all(
 }
 
 /// The user ids that some process has.
-pub(super) fn uids_in_use() -> io::Result<BTreeSet<u32>> {
+pub(crate) fn uids_in_use() -> io::Result<BTreeSet<u32>> {
     Ok(pids()?.into_iter().flat_map(uids).collect())
 }
 

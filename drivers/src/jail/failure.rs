@@ -9,34 +9,38 @@ use crate::driver::{DriverError, ErrorKind, Verb};
 
 /// An error on its way to becoming a [`DriverError`].
 #[derive(Debug)]
-pub(super) struct Failure {
+pub struct Failure {
+    /// What it means.
     pub kind: ErrorKind,
     text: String,
 }
 
-pub(super) type Result<T> = std::result::Result<T, Failure>;
+/// What may fail on the host.
+pub type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
-    pub fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
         Self { kind, text: text.into() }
     }
 
-    pub fn host(text: impl Into<String>) -> Self {
+    pub(crate) fn host(text: impl Into<String>) -> Self {
         Self::new(ErrorKind::Host, text)
     }
 
-    pub fn unsupported(text: impl Into<String>) -> Self {
+    pub(crate) fn unsupported(text: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unsupported, text)
     }
 
-    pub fn timed_out(text: impl Into<String>) -> Self {
+    pub(crate) fn timed_out(text: impl Into<String>) -> Self {
         Self::new(ErrorKind::TimedOut, text)
     }
 
-    pub fn of_verb(self, verb: Verb) -> DriverError {
+    pub(crate) fn of_verb(self, verb: Verb) -> DriverError {
         DriverError::new(self.kind, verb, self.text)
     }
 }
+
+impl std::error::Error for Failure {}
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,7 +49,7 @@ impl fmt::Display for Failure {
 }
 
 /// Says what was being done when an error of the operating system came.
-pub(super) trait Doing<T> {
+pub(crate) trait Doing<T> {
     fn doing(self, what: &str, path: &Path) -> Result<T>;
 }
 

@@ -12,7 +12,7 @@ pub(super) const OWN_GROUP: &str = "crownest-server";
 
 /// What a hierarchy can limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::local) enum Controller {
+pub(crate) enum Controller {
     Cpu,
     Memory,
     Pids,

@@ -24,7 +24,7 @@ const FILES: [(&str, Layout); 4] = [
 
 /// Who else has some of these ids, at most one for each file. A sandbox's group has the same number as
 /// its user.
-pub(super) fn others(ids: &Range<u32>) -> Vec<String> {
+pub(crate) fn others(ids: &Range<u32>) -> Vec<String> {
     let ids = u64::from(ids.start)..u64::from(ids.end);
     let of_file = |(path, layout): &(&str, Layout)| {
         // A file that is missing gives nothing to anybody, and names may be anything.
@@ -36,7 +36,7 @@ pub(super) fn others(ids: &Range<u32>) -> Vec<String> {
 }
 
 /// The first and the last of some ids.
-pub(super) fn shown(ids: &Range<impl Copy + Into<u64>>) -> String {
+pub(crate) fn shown(ids: &Range<impl Copy + Into<u64>>) -> String {
     let (first, last) = (ids.start.into(), ids.end.into().saturating_sub(1));
     if first == last { last.to_string() } else { format!("{first} to {last}") }
 }
@@ -62,7 +62,7 @@ fn other(ids: &Range<u64>, layout: Layout, text: &str) -> Option<(String, Range<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::LocalConfig;
+    use crate::jail::{FIRST_UID, N_UIDS};
 
     #[test]
     fn whoever_else_has_an_id_is_found() {
@@ -88,8 +88,7 @@ mod tests {
 
     #[test]
     fn the_usual_range_is_nobody_elses() {
-        let usual = LocalConfig::new("/state", "/agent");
-        let (first, end) = (usual.first_uid, usual.first_uid + usual.n_uids);
+        let (first, end) = (FIRST_UID, FIRST_UID + N_UIDS);
         for (others, who) in [
             (0..=60_000, "accounts (UID_MAX of login.defs)"),
             (60_001..=65_535, "systemd's homes and dynamic users, and nobody"),

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-pub(super) use self::detect::Controller;
+pub(crate) use self::detect::Controller;
 use self::detect::{Hierarchy, OWN_GROUP, Version};
 use super::failure::{Doing, Failure, Result};
 use crate::spec::Limits;
@@ -26,7 +26,7 @@ const REMOVE_RETRY: Duration = Duration::from_millis(10);
 
 /// The groups of one sandbox, one directory for each hierarchy.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Groups {
+pub(crate) struct Groups {
     pub directories: Vec<PathBuf>,
 }
 
@@ -41,7 +41,7 @@ struct Place {
 /// What this host was found to limit. Shared by all clones of a driver, and only grows: what a check
 /// has told that is enforced, every sandbox gets from then on.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Promise(Arc<Mutex<Option<BTreeSet<Controller>>>>);
+pub(crate) struct Promise(Arc<Mutex<Option<BTreeSet<Controller>>>>);
 
 impl Promise {
     /// Tells what can be limited now, and promises that.

@@ -1,6 +1,6 @@
 //! What is kept on the host about one sandbox: a directory of its own with the agent's socket and a
 //! record of its processes. The record is written before each step that leaves something to be found
-//! again; a sandbox without an agent on record never came up.
+//! again; a sandbox without a first process on record never came up.
 
 use std::{
     fs, io,
@@ -13,34 +13,32 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use domain::id::SandboxId;
-use rustix::{
-    fs::{Mode, OFlags, open},
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with},
-};
 use serde::{Deserialize, Serialize};
 
 use super::{
     failure::{Doing, Failure, Result},
     processes::Process,
+    sockets,
 };
 use crate::spec::Spec;
 
 /// The record of a sandbox's processes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(crate) struct Record {
     /// The boot of the host that it was made in: process ids of another one mean nothing.
     pub host_boot: String,
     /// The bubblewrap process, or the shell that becomes it.
     pub launcher: Option<Process>,
-    /// The agent, which is the first process inside. Absent until it has answered.
-    pub agent: Option<Process>,
+    /// The first process inside: the agent, or the VMM. Absent until the agent has answered.
+    #[serde(rename = "agent")]
+    pub inside: Option<Process>,
     /// The control groups that hold its processes, or are about to.
     pub groups: Vec<PathBuf>,
 }
 
 /// The directory of one sandbox.
 #[derive(Debug, Clone)]
-pub(super) struct RunDirectory {
+pub(crate) struct RunDirectory {
     pub path: PathBuf,
 }
 
@@ -114,29 +112,14 @@ impl RunDirectory {
         modified.map(DateTime::from).doing("look at", &path)
     }
 
+    /// Makes the agent's socket.
     pub fn listen(&self) -> Result<UnixListener> {
-        let path = self.path.join(SOCKET);
-        self.at_socket(UnixListener::bind).doing("listen on", &path)
+        sockets::listen(&self.path, SOCKET).doing("listen on a socket in", &self.path)
     }
 
-    /// Connects without ever waiting: a sandbox can keep its agent from accepting, and the kernel
-    /// lets whoever connects to a full queue wait for ever. Here that is an error.
+    /// Connects to the agent's socket.
     pub fn connect(&self) -> io::Result<UnixStream> {
-        self.at_socket(|path| {
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-            rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
-            Ok(UnixStream::from(socket))
-        })
-    }
-
-    /// Uses the socket by way of its open directory: the address of a Unix socket holds about a
-    /// hundred bytes, and a state directory may be longer than that.
-    fn at_socket<T>(&self, use_it: impl FnOnce(PathBuf) -> io::Result<T>) -> io::Result<T> {
-        use std::os::fd::AsRawFd;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = open(&self.path, flags, Mode::empty())?;
-        use_it(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()).into())
+        sockets::connect(&self.path, SOCKET)
     }
 
     fn record_path(&self) -> PathBuf {
@@ -151,29 +134,12 @@ fn all(state_dir: &Path) -> PathBuf {
 }
 
 /// Makes a directory, and those above it, that nobody else can look into.
-pub(super) fn private_directory(path: &Path) -> Result<()> {
+pub(crate) fn private_directory(path: &Path) -> Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).doing("create", path)
 }
 
 /// What tells this boot of the host from all others.
-pub(super) fn host_boot() -> Result<String> {
+pub(crate) fn host_boot() -> Result<String> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     fs::read_to_string(path).map(|text| text.trim().to_owned()).doing("read", path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_queue_is_an_error_and_no_wait() {
-        let folder = tempfile::tempdir().unwrap();
-        let directory = RunDirectory { path: folder.path().to_owned() };
-        let listener = directory.listen().unwrap();
-        rustix::net::listen(&listener, 1).unwrap();
-        // Nobody accepts, as if the agent had been stopped. A connection that was dropped again still
-        // takes its place.
-        let refused = (0..10).find_map(|_| directory.connect().err());
-        assert_eq!(refused.map(|error| error.kind()), Some(io::ErrorKind::WouldBlock));
-    }
 }

@@ -23,7 +23,7 @@ const N_TRIALS: usize = 1;
 
 /// A range of user ids that belongs to sandboxes.
 #[derive(Debug, Clone)]
-pub(super) struct Uids {
+pub(crate) struct Uids {
     directory: PathBuf,
     first: u32,
     n_uids: u32,

@@ -1,0 +1,250 @@
+//! The life of one sandbox on this host, whatever keeps it in: making it, recognizing it, clearing it
+//! away. Every step may be the last one of a server that is killed; whatever that leaves, `clear` finds
+//! and removes. What making one takes is the driver's matter.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use domain::id::SandboxId;
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::{
+    KILL_DEADLINE,
+    failure::{Failure, Result},
+    groups::Groups,
+    lock::Lock,
+    processes::{self, Marks},
+    record::{self, Record, RunDirectory},
+    uids::Uids,
+};
+use crate::{
+    driver::ErrorKind,
+    guest::{GuestError, GuestErrorKind},
+    spec::Observed,
+};
+
+const LOCK_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What a server holds on to of one sandbox, whether it is there or not.
+#[derive(Debug, Clone)]
+pub(crate) struct Hold {
+    pub id: SandboxId,
+    pub directory: RunDirectory,
+    state_dir: PathBuf,
+    uids: Option<Uids>,
+    program: String,
+}
+
+/// A sandbox of some driver.
+pub(crate) trait Held: Send + Sync {
+    /// What it is made from.
+    type Order: Send + Sync;
+    /// How long making it may take.
+    const START_DEADLINE: Duration;
+
+    /// What it is held by.
+    fn hold(&self) -> &Hold;
+
+    /// Makes it, with its run directory as the first thing, and returns when its agent answers. May be
+    /// given up at any point.
+    fn make(&self, order: &Self::Order) -> impl Future<Output = Result<DateTime<Utc>>> + Send;
+
+    /// Takes back what it holds of the host besides processes, control groups, its user and its
+    /// directory; once its processes have ended. May be repeated.
+    fn release(&self) -> impl Future<Output = Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
+
+    /// Makes it, unless it runs already.
+    fn ensure(&self, order: &Self::Order) -> impl Future<Output = Result<DateTime<Utc>>> + Send {
+        async {
+            let lock = self.hold().lock().await?;
+            if let Some(started_at) = self.hold().running_since()? {
+                return Ok(started_at);
+            }
+            self.clear().await?;
+            let made = match timeout(Self::START_DEADLINE, self.make(order)).await {
+                Ok(made) => made,
+                Err(_) => Err(Failure::timed_out(format!(
+                    "the agent did not answer within {} s",
+                    Self::START_DEADLINE.as_secs()
+                ))),
+            };
+            if made.is_err() {
+                match self.clear().await {
+                    Ok(()) => lock.delete(),
+                    // Why it was not made is what the caller has to know.
+                    Err(failure) => {
+                        warn!(%failure, "what was made of a sandbox could not be cleared");
+                    }
+                }
+            }
+            made
+        }
+    }
+
+    /// Makes it gone.
+    fn remove(&self) -> impl Future<Output = Result<()>> + Send {
+        async {
+            let lock = self.hold().lock().await?;
+            self.clear().await?;
+            lock.delete();
+            Ok(())
+        }
+    }
+
+    /// Clears it away if it is dead and nobody is working on it.
+    fn sweep(&self) -> impl Future<Output = ()> + Send {
+        async {
+            if let Err(failure) = self.sweep_now().await {
+                let sandbox = self.hold().id;
+                warn!(%sandbox, %failure, "a dead sandbox could not be cleared away");
+            }
+        }
+    }
+
+    /// Tries that.
+    fn sweep_now(&self) -> impl Future<Output = Result<()>> + Send {
+        async {
+            match Lock::acquire_now(&self.hold().lock_path()?)? {
+                Some(lock) if self.hold().running_since()?.is_none() => {
+                    self.clear().await?;
+                    lock.delete();
+                    Ok(())
+                }
+                Some(_) | None => Ok(()),
+            }
+        }
+    }
+
+    /// Ends every process of the sandbox and removes what the host holds of it.
+    fn clear(&self) -> impl Future<Output = Result<()>> + Send {
+        async {
+            let uid = self.hold().end_processes().await?;
+            self.release().await?;
+            self.hold().forget(uid)
+        }
+    }
+}
+
+impl Hold {
+    /// `program` is the path inside under which its first process runs, which no other sandbox has.
+    pub fn new(state_dir: &Path, id: SandboxId, uids: Option<Uids>, program: String) -> Self {
+        let directory = RunDirectory::new(state_dir, id);
+        Self { id, directory, state_dir: state_dir.to_owned(), uids, program }
+    }
+
+    /// Since when it runs; `None` if it does not, or never came up.
+    pub fn running_since(&self) -> Result<Option<DateTime<Utc>>> {
+        let Some(record) = self.directory.read()? else { return Ok(None) };
+        if !record.inside.is_some_and(|inside| inside.is_alive()) {
+            return Ok(None);
+        }
+        self.directory.written_at().map(Some)
+    }
+
+    /// The user that it runs as; `None` is the server's own.
+    pub async fn claim_user(&self) -> Result<Option<u32>> {
+        match &self.uids {
+            Some(uids) => uids.claim(&self.directory.path).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A record with nothing on it yet but the groups that may come to be.
+    pub fn begin_record(&self) -> Result<Record> {
+        let record = Record {
+            host_boot: record::host_boot()?,
+            launcher: None,
+            inside: None,
+            groups: Groups::planned(&self.id.to_string()).directories,
+        };
+        self.directory.write(&record)?;
+        Ok(record)
+    }
+
+    /// Ends every process of the sandbox and returns the user that they had.
+    async fn end_processes(&self) -> Result<Option<u32>> {
+        let record = self.directory.read()?;
+        let uid = match &self.uids {
+            Some(uids) => uids.claimed(&self.directory.path)?,
+            None => None,
+        };
+        // What is on record may be of a server in another group, and the record may be lost.
+        let on_record = record.as_ref().map_or(&[][..], |record| &record.groups);
+        let groups = Groups::planned(&self.id.to_string()).and(on_record);
+        let members = {
+            let groups = groups.clone();
+            move || groups.pids()
+        };
+        let marks = self.marks(record.as_ref(), uid);
+        processes::kill_all(marks, members, KILL_DEADLINE).await?;
+        groups.remove(KILL_DEADLINE).await?;
+        Ok(uid)
+    }
+
+    fn forget(&self, uid: Option<u32>) -> Result<()> {
+        if let (Some(uids), Some(uid)) = (&self.uids, uid) {
+            uids.release(uid)?;
+        }
+        self.directory.delete()
+    }
+
+    fn marks(&self, record: Option<&Record>, uid: Option<u32>) -> Marks {
+        let known = record.into_iter().flat_map(|record| [record.launcher, record.inside]);
+        Marks { known: known.flatten().collect(), uid, program: self.program.clone() }
+    }
+
+    async fn lock(&self) -> Result<Lock> {
+        Lock::acquire(&self.lock_path()?, LOCK_DEADLINE).await
+    }
+
+    fn lock_path(&self) -> Result<PathBuf> {
+        let directory = self.state_dir.join("locks");
+        record::private_directory(&directory)?;
+        Ok(directory.join(self.id.to_string()))
+    }
+}
+
+/// The sandboxes that run, sorted by id. Also clears away what sandboxes left that died, or that a
+/// killed server was about to make.
+pub(crate) async fn list<S: Held>(
+    state_dir: &Path,
+    sandbox: impl Fn(SandboxId) -> S,
+) -> Result<Vec<Observed>> {
+    let mut known: BTreeSet<_> = RunDirectory::list(state_dir)?.into_iter().collect();
+    known.extend(locked(state_dir));
+    let mut running = Vec::new();
+    for id in known {
+        let sandbox = sandbox(id);
+        match sandbox.hold().running_since()? {
+            Some(started_at) => running.push(Observed { id, started_at }),
+            None => sandbox.sweep().await,
+        }
+    }
+    Ok(running)
+}
+
+/// The sandboxes that have a lock file. One that has nothing else is locked at present, or a server
+/// was killed between removing it and removing the file.
+fn locked(state_dir: &Path) -> impl Iterator<Item = SandboxId> {
+    let names = std::fs::read_dir(state_dir.join("locks")).into_iter().flatten().flatten();
+    names.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// An agent that does not answer as it should.
+pub(crate) fn silent(error: GuestError) -> Failure {
+    let kind = match error.kind {
+        GuestErrorKind::TimedOut => ErrorKind::TimedOut,
+        GuestErrorKind::Refused(_)
+        | GuestErrorKind::Gone
+        | GuestErrorKind::Protocol
+        | GuestErrorKind::Source => ErrorKind::Host,
+    };
+    Failure::new(kind, format!("the agent does not say hello: {error}"))
+}
