@@ -9,5 +9,6 @@ mod dial;
 mod files;
 mod incoming;
 mod locked;
+pub mod machine;
 pub mod serve;
 mod service;

@@ -1,18 +1,28 @@
 //! The binary `crownest-guest`: the agent, or (as `exec-child`) the first moments of a command's
-//! shell. Only tells the two apart; the work is in the library.
+//! shell, or (as `machine`) the first process of a machine. Only tells them apart; the work is in the
+//! library.
 
 use std::{env, io::Write as _, process::ExitCode};
 
-use guest::{arguments::Arguments, child, serve};
+use guest::{
+    arguments::Arguments,
+    child,
+    machine::{self, MachineArguments},
+    serve,
+};
 
 fn main() -> ExitCode {
     let mut arguments = env::args_os().skip(1).peekable();
     let error = if arguments.next_if(|first| first == child::VERB).is_some() {
         child::exec(arguments)
     } else {
-        match Arguments::parse(arguments).map(|arguments| serve::run(&arguments)) {
-            Ok(Ok(())) => return ExitCode::SUCCESS,
-            Ok(Err(error)) => error,
+        let ended = if arguments.next_if(|first| first == machine::VERB).is_some() {
+            MachineArguments::parse(arguments).and_then(|arguments| machine::run(&arguments))
+        } else {
+            Arguments::parse(arguments).and_then(|arguments| serve::run(&arguments))
+        };
+        match ended {
+            Ok(()) => return ExitCode::SUCCESS,
             Err(error) => error,
         }
     };

@@ -1,4 +1,4 @@
-//! The guest protocol as Rust types, generated from `proto/guest.proto`, which is its documentation.
+//! The guest protocol as Rust types, generated from the files in `proto`, which are its documentation.
 //! Holds no behaviour beyond the spelling of refusal reasons.
 
 #[expect(clippy::all, clippy::pedantic, reason = "generated code")]
@@ -12,6 +12,15 @@ pub const REASON_KEY: &str = "crownest-reason";
 
 /// The version that both sides speak; a different one in `Hello` is an error.
 pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The port of a machine's vsock at which its agent serves `Guest`.
+pub const AGENT_PORT: u32 = 1024;
+
+/// The port of the host at which a machine that has come up knocks.
+pub const READY_PORT: u32 = 1025;
+
+/// The port of a machine's vsock at which its first process serves `Machine`.
+pub const MACHINE_PORT: u32 = 1026;
 
 /// The workspace directory as every path inside a sandbox names it.
 pub const WORKSPACE: &str = "/workspace";
