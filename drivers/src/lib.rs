@@ -2,6 +2,7 @@
 //! sandbox's spec; knows no tenants, no keys, no money, and neither commands nor files (those are
 //! the guest's, reached through [`Driver::connect`] and spoken by [`guest::Guest`]).
 
+pub mod cloud_hypervisor;
 pub mod contract;
 mod driver;
 pub mod guest;

@@ -5,6 +5,7 @@
 mod commands;
 mod error;
 mod files;
+mod machine;
 mod port;
 mod transport;
 mod types;
@@ -16,6 +17,7 @@ use protocol::{HelloRequest, PROTOCOL_VERSION, guest_client::GuestClient};
 use tokio::time::timeout;
 use tonic::{Response, Status, transport::Channel};
 
+pub(crate) use self::machine::{Begin, MachineControl};
 pub use self::{
     commands::WatchStream,
     error::{GuestError, GuestErrorKind},

@@ -27,7 +27,7 @@ const CONNECTION_WINDOW: u32 = 64 << 20;
 /// The largest message, in both directions. Answers are what a tenant's program makes of them.
 const MAX_MESSAGE: usize = 1 << 20;
 
-pub async fn client(stream: BoxedStream) -> Result<GuestClient<Channel>, GuestError> {
+pub async fn channel(stream: BoxedStream) -> Result<Channel, GuestError> {
     let only = Mutex::new(Some(stream));
     let connector = service_fn(move |_| {
         let stream = only.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -40,11 +40,14 @@ pub async fn client(stream: BoxedStream) -> Result<GuestClient<Channel>, GuestEr
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_ANSWER);
-    let channel = timeout(CONNECT_DEADLINE, endpoint.connect_with_connector(connector))
+    timeout(CONNECT_DEADLINE, endpoint.connect_with_connector(connector))
         .await
         .map_err(|_| GuestError::timed_out())?
-        .map_err(|error| GuestError::new(GuestErrorKind::Gone, error))?;
-    Ok(GuestClient::new(channel)
+        .map_err(|error| GuestError::new(GuestErrorKind::Gone, error))
+}
+
+pub async fn client(stream: BoxedStream) -> Result<GuestClient<Channel>, GuestError> {
+    Ok(GuestClient::new(channel(stream).await?)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE))
 }

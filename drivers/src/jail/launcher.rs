@@ -217,10 +217,15 @@ pub(crate) fn limit_processes(agent: Process, uid: Option<u32>, n_pids: u32) -> 
 
 /// Whether the kernel bounds processes for each user namespace by itself, as it does since 5.14.
 pub(crate) fn counts_processes_by_namespace() -> bool {
+    is_kernel_since(5, 14)
+}
+
+/// Whether the host's kernel is of this version or a later one.
+pub(crate) fn is_kernel_since(wanted_major: u32, wanted_minor: u32) -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (5, 14),
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (wanted_major, wanted_minor),
         _ => false,
     }
 }

@@ -61,3 +61,33 @@ mod local {
 
     drivers::contract!(subject);
 }
+
+/// The Cloud Hypervisor driver with a stand-in for the VMM.
+mod cloud_hypervisor {
+    use std::{sync::Arc, time::Duration};
+
+    use async_trait::async_trait;
+    use domain::id::SandboxId;
+    use drivers::{Driver, contract::Subject};
+
+    use crate::{local_host::kill, machine_host::MachineHost};
+
+    #[async_trait]
+    impl Subject for MachineHost {
+        fn driver(&self) -> Arc<dyn Driver> {
+            crate::traces::Host::driver(self)
+        }
+
+        async fn crash(&self, id: SandboxId) {
+            kill(self.vmm_pid(id));
+        }
+
+        fn pass(&self, _: Duration) {}
+    }
+
+    async fn subject() -> MachineHost {
+        MachineHost::new()
+    }
+
+    drivers::contract!(subject);
+}

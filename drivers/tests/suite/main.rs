@@ -2,10 +2,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on is a failed test")]
 
 mod contract;
+mod hypervisor;
 mod local_crashes;
 mod local_host;
 mod local_hosts;
 mod local_isolation;
 mod local_limits;
+mod machine_host;
+mod machines;
+#[path = "stand_in/schema.rs"]
+mod schema;
 mod simulated;
 mod traces;

@@ -1,0 +1,116 @@
+//! Finds out whether this host can run microVMs, by starting a VMM in its jail and asking it who it is,
+//! and what the host cannot enforce. Starts and changes no sandbox that anybody asked for.
+
+use std::{fs::File, path::Path, process::Stdio, time::Duration};
+
+use tokio::{process::Command, time::timeout};
+
+use super::{
+    CloudHypervisorConfig,
+    convert::Landlock,
+    images,
+    lifecycle::{kvm_group, landlock},
+    version::Version,
+};
+use crate::{
+    jail::{
+        self,
+        failure::{Failure, Result},
+        groups::{Controller, Promise},
+        program, record,
+    },
+    spec::Limitation,
+};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+const TEMPLATES: [&str; 4] = ["base", "python", "node", "python-node"];
+
+pub(super) async fn check(
+    config: &CloudHypervisorConfig,
+    promise: &Promise,
+) -> Result<Vec<Limitation>> {
+    record::private_directory(&config.state_dir)?;
+    let vmm = config.vmm()?;
+    program::find_bwrap(&config.bwrap)?;
+    images::file("kernel", &config.kernel)?;
+    images::file("initramfs", &config.initramfs)?;
+    for name in ["mke2fs", "unshare", "setpriv", "prlimit"] {
+        needed(name)?;
+    }
+    Version::check(&version(&vmm).await?)?;
+    open_kvm(&config.kvm)?;
+    let enforced = promise.renew();
+    let unlimited = Controller::ALL.into_iter().filter(|one| !enforced.contains(one));
+    let mut limitations: Vec<_> = unlimited.map(jail::unlimited).collect();
+    limitations.extend(jail::shared_users(jail::uids(config.first_uid, config.n_uids)));
+    let has = |slug: &&str| config.images.join(slug).is_file();
+    let missing: Vec<_> = TEMPLATES.iter().filter(|slug| !has(slug)).copied().collect();
+    if !missing.is_empty() {
+        limitations.push(Limitation {
+            what: format!("There is no image of these templates: {}.", missing.join(", ")),
+            remedy: format!("Put them into {} under these names.", config.images.display()),
+        });
+    }
+    if landlock() == Landlock::Off {
+        limitations.push(Limitation {
+            what: "VMMs are not confined by Landlock besides the rest of their jail.".to_owned(),
+            remedy: "Boot a kernel of 6.2 or later with lsm=landlock, and mount securityfs."
+                .to_owned(),
+        });
+    }
+    limitations.push(Limitation {
+        what: "Sandboxes have no network.".to_owned(),
+        remedy: "None yet: put what they need into the template's image.".to_owned(),
+    });
+    Ok(limitations)
+}
+
+/// A program of the host that is started by its name.
+fn needed(name: &str) -> Result<()> {
+    let places = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/bin", "/usr/local/sbin"];
+    if places.iter().any(|place| program::is_executable(&Path::new(place).join(name))) {
+        return Ok(());
+    }
+    Err(Failure::unsupported(format!("there is no {name}; install util-linux and e2fsprogs")))
+}
+
+/// What the VMM says of itself, such as `cloud-hypervisor v53.0.0`.
+async fn version(vmm: &Path) -> Result<String> {
+    let mut command = Command::new(vmm);
+    command.arg("--version").env_clear().current_dir("/");
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let ended = timeout(DEADLINE, command.output()).await;
+    let ended = ended.map_err(|_| Failure::timed_out("the VMM does not say its version"))?;
+    let output = ended.map_err(|error| {
+        Failure::unsupported(format!("{} cannot be started: {error}", vmm.display()))
+    })?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let word = said.split_whitespace().nth(1).unwrap_or_default();
+    Ok(word.to_owned())
+}
+
+fn open_kvm(path: &Path) -> Result<()> {
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+    // What stands for it in a test is a socket, which cannot be opened.
+    if path.metadata().is_ok_and(|found| found.file_type().is_socket()) {
+        return Ok(());
+    }
+    let opened = File::options().read(true).write(true).open(path);
+    let mode = opened.and_then(|file| file.metadata()).map(|found| found.mode());
+    let mode = mode.map_err(|error| {
+        Failure::unsupported(format!(
+            "{} cannot be used ({error}): the processor's virtualization is off, the module kvm is not \
+             loaded, or the server's user is not in its group",
+            path.display()
+        ))
+    })?;
+    let everybody_uses = mode & 0o006 == 0o006;
+    if !jail::is_root() || everybody_uses || kvm_group(path)?.is_some() {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(Failure::unsupported(format!(
+        "VMMs run as users of their own, which may not use {path}: \
+         chgrp kvm {path} && chmod 660 {path}"
+    )))
+}

@@ -1,0 +1,56 @@
+//! The client of a machine's first process: what a driver tells a microVM of itself before anybody
+//! works in it. Draws its randomness from the host's kernel.
+
+use std::{collections::BTreeMap, fs::File, io::Read as _, time::Duration};
+
+use chrono::{DateTime, Utc};
+use domain::id::SandboxId;
+use protocol::{BeginRequest, RefreshRequest, machine_client::MachineClient};
+use tonic::transport::Channel;
+
+use super::{GuestError, GuestErrorKind, transport, within};
+use crate::driver::BoxedStream;
+
+/// Starting the agent takes the machine no longer than this.
+const DEADLINE: Duration = Duration::from_secs(20);
+const ENTROPY_BYTES: usize = 64;
+
+/// What a machine is to be.
+#[derive(Debug)]
+pub(crate) struct Begin<'a> {
+    pub id: SandboxId,
+    pub env: &'a BTreeMap<String, String>,
+    pub n_pids: u32,
+    pub now: DateTime<Utc>,
+}
+
+/// A connection to the first process of a machine.
+#[derive(Debug)]
+pub(crate) struct MachineControl {
+    client: MachineClient<Channel>,
+}
+
+impl MachineControl {
+    pub async fn over(stream: BoxedStream) -> Result<Self, GuestError> {
+        Ok(Self { client: MachineClient::new(transport::channel(stream).await?) })
+    }
+
+    /// Makes the machine what it is to be, and starts its agent.
+    pub async fn begin(&mut self, begin: &Begin<'_>) -> Result<(), GuestError> {
+        let request = BeginRequest {
+            refresh: Some(refreshment(begin.now)?),
+            env: begin.env.clone().into_iter().collect(),
+            machine_id: begin.id.uuid().simple().to_string(),
+            n_pids: begin.n_pids,
+        };
+        within(DEADLINE, self.client.begin(request)).await.map(drop)
+    }
+}
+
+fn refreshment(now: DateTime<Utc>) -> Result<RefreshRequest, GuestError> {
+    let mut entropy = vec![0; ENTROPY_BYTES];
+    // The kernel's generator is ready long before there is a server.
+    let drawn = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut entropy));
+    drawn.map_err(|error| GuestError::new(GuestErrorKind::Source, error))?;
+    Ok(RefreshRequest { now_unix_micros: now.timestamp_micros(), entropy: entropy.into() })
+}

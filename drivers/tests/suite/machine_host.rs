@@ -1,0 +1,79 @@
+//! A host for tests of the Cloud Hypervisor driver: a state directory, the stand-in VMM and what stands
+//! behind it, files in place of a kernel and images, and nothing left over at the end.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use domain::id::SandboxId;
+use drivers::{
+    Driver,
+    cloud_hypervisor::{CloudHypervisor, CloudHypervisorConfig},
+};
+use tempfile::TempDir;
+
+use crate::{
+    hypervisor::Hypervisor,
+    local_host::{pid_on_record, remove_all},
+    traces::Host,
+};
+
+/// The program that is started in place of the VMM.
+pub const STAND_IN: &str = env!("CARGO_BIN_EXE_stand-in-vmm");
+
+pub struct MachineHost {
+    pub config: CloudHypervisorConfig,
+    pub directory: TempDir,
+    _hypervisor: Hypervisor,
+}
+
+impl MachineHost {
+    pub fn new() -> Self {
+        let directory =
+            tempfile::Builder::new().prefix("crownest-").tempdir().expect("a directory");
+        let hypervisor = Hypervisor::start(directory.path());
+        let config = config(directory.path());
+        fs::create_dir(&config.images).expect("a directory");
+        for name in ["kernel", "initramfs", "base"] {
+            fs::write(config.images.join(name), "").expect("a file");
+        }
+        Self { config, directory, _hypervisor: hypervisor }
+    }
+
+    /// Has the stand-in do something wrong: a word and a name, such as `refuse vm.boot`.
+    pub fn set_fault(&self, fault: &str) {
+        fs::write(&self.config.initramfs, format!("{fault}\n")).expect("a file");
+    }
+
+    /// The process of the VMM.
+    pub fn vmm_pid(&self, id: SandboxId) -> i32 {
+        pid_on_record(&self.config.state_dir, id, "agent")
+    }
+}
+
+/// The configuration in a host's directory, for whoever only knows that.
+pub fn config(directory: &Path) -> CloudHypervisorConfig {
+    CloudHypervisorConfig {
+        vmm: STAND_IN.into(),
+        kvm: directory.join("kvm"),
+        ..CloudHypervisorConfig::new(directory.join("state"), directory.join("images"))
+    }
+}
+
+impl Host for MachineHost {
+    fn driver(&self) -> Arc<dyn Driver> {
+        Arc::new(CloudHypervisor::new(self.config.clone()))
+    }
+
+    fn state_dir(&self) -> PathBuf {
+        self.config.state_dir.clone()
+    }
+}
+
+impl Drop for MachineHost {
+    fn drop(&mut self) {
+        remove_all(self.driver());
+    }
+}
