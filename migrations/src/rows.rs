@@ -242,3 +242,23 @@ pub struct SigningKeyRow {
     pub created_at: i64,
     pub retired_at: Option<i64>,
 }
+
+/// A row of `templates`.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct TemplateRow {
+    pub id: Uuid,
+    pub slug: String,
+    pub created_at: i64,
+}
+
+/// A row of `template_versions` with its template.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct PublishedVersionRow {
+    pub template_id: Uuid,
+    pub template_slug: String,
+    pub template_version_id: Uuid,
+    pub template_version: String,
+    pub created_at: i64,
+    pub deprecated_at: Option<i64>,
+    pub deprecated_reason: Option<String>,
+}

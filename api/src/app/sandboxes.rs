@@ -170,7 +170,12 @@ async fn resolve_template(app: &App, new: &NewSandbox) -> Result<TemplateVersion
         let slug = new.template.as_deref().unwrap_or(DEFAULT_TEMPLATE);
         return Ok(store::templates::latest(app.db.read(), slug).await?.ok_or_else(missing)?);
     };
-    let version = store::templates::version(app.db.read(), id).await?.ok_or_else(missing)?;
+    let found = store::templates::version(app.db.read(), id).await?.ok_or_else(missing)?;
+    if found.deprecated.is_some() {
+        let text = "this version of the template is deprecated";
+        return Err(Refused::field(Code::NotFound, "templateVersionId", text).into());
+    }
+    let version = found.version;
     if new.template.as_ref().is_some_and(|slug| *slug != version.slug) {
         return Err(Refused::invalid(
             "templateVersionId",

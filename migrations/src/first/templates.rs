@@ -17,10 +17,14 @@ pub(super) const STATEMENTS: &[&str] = &[
         template_id uuid not null,
         version text not null,
         created_at bigint not null,
+        deprecated_at bigint,
+        deprecated_reason text,
         constraint template_versions_pkey primary key (id),
         constraint template_versions_version_key unique (template_id, version),
         constraint template_versions_template_fkey
-            foreign key (template_id) references templates (id)
+            foreign key (template_id) references templates (id),
+        constraint template_versions_deprecated_check
+            check ((deprecated_at is null) = (deprecated_reason is null))
     )",
 ];
 

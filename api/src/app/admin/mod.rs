@@ -13,6 +13,7 @@ pub mod pricing;
 pub mod projects;
 pub mod sandboxes;
 pub mod standing;
+pub mod templates;
 pub mod usage;
 
 pub use caller::AdminCaller;

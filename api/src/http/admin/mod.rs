@@ -15,6 +15,7 @@ mod operations;
 mod organizations;
 mod projects;
 mod sandboxes;
+mod templates;
 
 use poem_openapi::Tags;
 
@@ -28,6 +29,7 @@ pub type Apis = (
     api_keys::ApiKeys,
     billing::Apis,
     sandboxes::Sandboxes,
+    templates::Templates,
     feeds::Feeds,
     keys::AdminKeys,
     discovery::Discovery,
@@ -43,6 +45,7 @@ pub const fn apis() -> Apis {
         api_keys::ApiKeys,
         billing::apis(),
         sandboxes::Sandboxes,
+        templates::Templates,
         feeds::Feeds,
         keys::AdminKeys,
         discovery::Discovery,
@@ -78,6 +81,8 @@ enum Tag {
     Statements,
     /// What customers run.
     Sandboxes,
+    /// What sandboxes are made from.
+    Templates,
     /// What happened.
     Feeds,
     /// What anybody may read.

@@ -12,6 +12,7 @@ mod pricing;
 mod sandboxes;
 mod standing;
 mod statements;
+mod templates;
 mod usage;
 
 use api::app::audit;

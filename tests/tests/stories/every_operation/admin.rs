@@ -111,6 +111,11 @@ fn table() -> Vec<Row> {
         row("listAllSandboxes", anybody),
         row("getAnySandbox", anybody),
         row("killAnySandbox", support).body(json!({ "reason": "r" })),
+        row("listTemplates", anybody),
+        row("listTemplateVersions", anybody),
+        row("publishTemplateVersion", owners).creates(json!({ "version": "<new>" })),
+        row("getTemplateVersion", anybody),
+        row("deprecateTemplateVersion", owners).body(json!({ "reason": "r" })),
         row("listAuditEntries", anybody),
         row("listInstallationAuditEntries", auditors),
         row("listEvents", anybody),
@@ -141,6 +146,15 @@ impl Things {
                 ids.insert("apiKeyId", key);
             }
             ids.insert("organizationId", organization);
+        }
+        if path.contains("{template") {
+            let templates = owner.get("/admin/v1/templates").await.is(200);
+            let template = text(&templates["data"][0]["id"]);
+            let versions = format!("/admin/v1/templates/{template}/versions");
+            let body = json!({ "version": format!("things-{n}") });
+            let made = owner.post(&versions, body).await.is(201);
+            ids.insert("templateVersionId", text(&made["templateVersion"]["id"]));
+            ids.insert("templateId", template);
         }
         if path.contains("{adminKeyId}") {
             ids.insert("adminKeyId", owner.operator("auditor").await.id);
