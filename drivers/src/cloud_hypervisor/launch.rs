@@ -69,7 +69,7 @@ pub(super) fn command(
     arguments.add([format!("--reuid={uid}"), format!("--regid={uid}")]);
     arguments.add(["prlimit".to_owned(), format!("--nproc={n_processes}:{n_processes}")]);
     arguments.add([bwrap]);
-    arguments.jail(id, &view.from_stage(stage));
+    arguments.jail(id, &view.seen_from(stage));
     ("unshare".into(), arguments.0)
 }
 
@@ -110,7 +110,7 @@ impl View {
 
     /// The same view of what root has gathered.
     #[must_use]
-    pub fn from_stage(&self, stage: &Path) -> Self {
+    pub fn seen_from(&self, stage: &Path) -> Self {
         Self {
             vmm: stage.join("vmm"),
             kernel: stage.join("kernel"),
