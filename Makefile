@@ -1,7 +1,7 @@
 # The doors of the project; behind them is plain cargo, and one script each in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test crash broker-crash oracle bench lint openapi clean
+.PHONY: help quickstart test clients crash broker-crash oracle bench lint openapi clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -12,6 +12,10 @@ quickstart: ## Do the main job on a real server and show it, then keep serving (
 
 test: ## Run everything, on SQLite and on PostgreSQL (a private one, or TEST_POSTGRES_URL)
 	@scripts/test
+
+clients: ## Generate clients in Python, TypeScript and Rust from openapi.yaml, and drive them against a server
+	@scripts/packages run build clients
+	@tests/clients/run
 
 crash: ## Kill the server at 20 random points of its work (CRASH_POINTS, CRASH_SEED) and check what is left
 	@tests/tests/crash/run

@@ -104,6 +104,9 @@ pub struct Config {
     /// Whether the last address in X-Forwarded-For is where a request came from, for the audit trail:
     /// only behind a proxy that writes it.
     pub trust_forwarded_for: bool,
+    /// Whether whoever reaches the server over loopback may act as any person of any organization by
+    /// naming it in a header, as the published command line does to make keys: for development only.
+    pub dev_human_sessions: bool,
     /// `amqp://...` or `amqps://...` of the broker that events are published to; none = they stay in
     /// the outbox.
     pub amqp_url: Option<String>,
@@ -167,6 +170,7 @@ impl Default for Config {
             statement_delay_minutes: 60,
             alert_percents: vec![50, 80, 100],
             trust_forwarded_for: false,
+            dev_human_sessions: false,
             amqp_url: None,
             amqp_ca_file: None,
             amqp_exchange: "crownest.events".to_owned(),
@@ -254,6 +258,9 @@ impl Config {
         {
             return refuse("database_url must start with sqlite:// or postgres://".to_owned());
         }
+        if self.dev_human_sessions {
+            self.check_alone_on_loopback()?;
+        }
         if let Some(url) = &self.amqp_url
             && !["amqp://", "amqps://"].iter().any(|scheme| url.starts_with(scheme))
         {
@@ -284,6 +291,23 @@ impl Config {
             return refuse("alert_percents must be numbers from 1 to 100".to_owned());
         }
         self.default_plan()?;
+        Ok(())
+    }
+
+    /// Who is believed everything must not be reachable from anywhere else: neither by an address of
+    /// its own nor through a proxy, whose requests come from loopback as well.
+    fn check_alone_on_loopback(&self) -> Result<(), ConfigError> {
+        let refuse = |text: &str| Err(ConfigError(format!("dev_human_sessions {text}")));
+        if !self.listen.ip().to_canonical().is_loopback() {
+            return refuse(
+                "is for development: listen must be a loopback address, such as 127.0.0.1",
+            );
+        }
+        if self.trust_forwarded_for || self.public_url.is_some() {
+            return refuse(
+                "is not for behind a proxy: trust_forwarded_for and public_url must not be set",
+            );
+        }
         Ok(())
     }
 
@@ -374,6 +398,33 @@ mod tests {
             (refused(|c| c.otlp_sample_percent = 101), "otlp_sample_percent"),
         ] {
             assert!(text.contains(name), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn human_sessions_are_for_loopback_alone() {
+        for (listen, forwarded, public_url, fine) in [
+            ("127.0.0.1:8787", false, None, true),
+            ("[::1]:0", false, None, true),
+            ("127.9.9.9:1", false, None, true),
+            ("0.0.0.0:8787", false, None, false),
+            ("[::]:8787", false, None, false),
+            ("192.0.2.1:8787", false, None, false),
+            ("127.0.0.1:8787", true, None, false),
+            ("127.0.0.1:8787", false, Some("https://api.example.org"), false),
+        ] {
+            let config = Config {
+                dev_human_sessions: true,
+                listen: listen.parse().unwrap(),
+                trust_forwarded_for: forwarded,
+                public_url: public_url.map(str::to_owned),
+                ..Config::default()
+            };
+            let checked = config.check().map_err(|error| error.to_string());
+            assert_eq!(checked.is_ok(), fine, "{listen} {forwarded} {public_url:?}");
+            if let Err(text) = checked {
+                assert!(text.contains("dev_human_sessions"), "{text}");
+            }
         }
     }
 

@@ -178,6 +178,8 @@ pub enum MemberRole {
 impl MemberRole {
     /// Every role.
     pub const ALL: [Self; 3] = [Self::Owner, Self::Admin, Self::Member];
+    /// Those whose holders may make keys, and list all of the organization's.
+    pub const KEY_MAKERS: [Self; 2] = [Self::Owner, Self::Admin];
 
     /// The wire and storage form.
     #[must_use]

@@ -63,6 +63,20 @@ impl Team {
         key(&self.world, &made(&self.world, wanted).await)
     }
 
+    /// Somebody of the organization with this role, who says so as the published command line does.
+    pub async fn person(&self, role: &str) -> Key {
+        let keys = self.get("/v1/api-keys").await.is(200);
+        let user_id = text(&keys["data"][0]["createdByUserId"]);
+        self.claims(role, &user_id)
+    }
+
+    /// Whoever says to be this user of the organization, with this role.
+    #[must_use]
+    pub fn claims(&self, role: &str, user_id: &str) -> Key {
+        let person = self.anonymous().with("x-crownest-org-id", &self.org_id);
+        person.with("x-crownest-role", role).with("x-crownest-user-id", user_id)
+    }
+
     /// A further project's id.
     pub async fn project(&self, name: &str) -> String {
         text(&self.post("/v1/projects", json!({ "name": name })).await.is(201)["project"]["id"])

@@ -1,12 +1,14 @@
-//! API keys: their organization lists, gets and revokes them; making them is for operators, because
-//! keys never make keys.
+//! API keys: their organization lists, gets and revokes them; making them is for operators and for
+//! people, because keys never make keys.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use domain::{
+    Refused,
     id::{ApiKeyId, OrganizationId, ProjectId, UserId},
-    key::{ApiKey, KeySecret},
+    key::{ApiKey, KeyKind, KeySecret},
+    organization::check_name,
     scope::{Scope, ScopeSet},
 };
 use serde_json::json;
@@ -17,7 +19,87 @@ use super::{
     audit::{self, Act, Actor},
     error::Result,
     events::{self, Event},
+    human_sessions::HumanSession,
 };
+use crate::auth;
+
+/// Projects that a key can be restricted to when it is made.
+const MAX_PROJECTS: usize = 100;
+
+/// What a person wants a key to be.
+#[derive(Debug)]
+pub struct Wanted {
+    /// What to call it.
+    pub name: String,
+    /// What it may do.
+    pub scopes: ScopeSet,
+    /// The projects that it is restricted to; `None` = all of the organization's.
+    pub project_ids: Option<Vec<ProjectId>>,
+}
+
+/// Makes a key for a person. The key itself is told here and never again.
+///
+/// # Errors
+/// `invalid_request` for the name, no scope, or projects that are not the organization's; those of
+/// [`HumanSession::open`].
+pub async fn create(
+    app: &Arc<App>,
+    session: &HumanSession,
+    wanted: Wanted,
+) -> Result<(ApiKey, KeySecret)> {
+    let name = check_name(&wanted.name, "name")?;
+    check_scopes(&wanted.scopes)?;
+    let (org, secret) = (session.organization.id, auth::generate_key(KeyKind::Api));
+    let hash = app.auth.hash(&secret).await?;
+    let now = app.clock.now();
+    let tx = app.db.begin().await?;
+    session.confirm(&tx).await?;
+    let project_ids = check_projects(&tx, org, wanted.project_ids, "projectIds").await?;
+    let (scopes, created_by) = (wanted.scopes, session.user_id);
+    let new = NewKey { org, name, scopes, project_ids, created_by };
+    let Told { key, event, act } = new.insert(&tx, (&secret, &hash), now).await?;
+    events::emit(&tx, &[event], now).await?;
+    audit::write(&tx, org, &session.actor(), &[act], now).await?;
+    tx.commit().await?;
+    Ok((key, secret))
+}
+
+/// Refuses a key that may do nothing.
+pub(super) fn check_scopes(scopes: &ScopeSet) -> Result<()> {
+    if scopes.is_empty() {
+        return Err(Refused::invalid("scopes", "scopes must name at least one scope").into());
+    }
+    Ok(())
+}
+
+/// The projects that a new key is restricted to, each once. `field` is where they came from.
+pub(super) async fn check_projects(
+    tx: &Tx,
+    org: OrganizationId,
+    wanted: Option<Vec<ProjectId>>,
+    field: &str,
+) -> Result<Option<Vec<ProjectId>>> {
+    let Some(mut ids) = wanted else { return Ok(None) };
+    ids.sort_unstable();
+    ids.dedup();
+    // Neither all projects nor none is what somebody can have meant by an empty list.
+    if ids.is_empty() || ids.len() > MAX_PROJECTS {
+        let text = format!("{field} must be 1 to {MAX_PROJECTS} projects, or absent for all");
+        return Err(Refused::invalid(field, text).into());
+    }
+    let projects = store::projects(Reach::Tenant { org, projects: None });
+    for id in &ids {
+        match projects.get(tx, *id).await {
+            Ok(_) => {}
+            Err(store::Error::Missing(_)) => {
+                let text = format!("{field} must be projects of the organization");
+                return Err(Refused::invalid(field, text).into());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Some(ids))
+}
 
 /// A key to be made. Its parts were checked.
 #[derive(Debug, Clone)]
@@ -89,8 +171,8 @@ pub(super) async fn revoke_in(
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn list(app: &Arc<App>, caller: &Caller, page: PageRequest) -> Result<Page<ApiKey>> {
-    Ok(store::api_keys(caller.reach()).list(app.db.read(), page).await?)
+pub async fn list(app: &Arc<App>, reach: Reach, page: PageRequest) -> Result<Page<ApiKey>> {
+    Ok(store::api_keys(reach).list(app.db.read(), page).await?)
 }
 
 /// Gets one key.

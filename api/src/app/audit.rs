@@ -21,7 +21,8 @@ const PAGE: u32 = 1_000;
 /// Who acts, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
-    /// A key's id, tenant's or operator's, `operator`, or `platform` for what nobody asked for.
+    /// A key's id, tenant's or operator's, a person's id, `operator`, or `platform` for what nobody
+    /// asked for.
     pub name: String,
     /// The address that the request came from; empty for none.
     pub origin: String,

@@ -13,6 +13,7 @@ pub mod events;
 pub mod files;
 pub mod guests;
 pub mod health;
+pub mod human_sessions;
 pub mod idempotency;
 pub mod lifecycle;
 pub mod projects;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use domain::{
-    Refused,
     id::{OrganizationId, ProjectId, UserId},
     key::{ApiKey, KeyKind, KeySecret},
     limits::Plan,
@@ -14,7 +13,7 @@ use domain::{
 use store::{Db, Reach, Tx};
 
 use super::{
-    api_keys::{NewKey, Told},
+    api_keys::{NewKey, Told, check_projects, check_scopes},
     audit::{self, Actor},
     billing::Rules,
     error::Result,
@@ -68,9 +67,7 @@ pub async fn bootstrap(
     now: DateTime<Utc>,
     wanted: Bootstrap,
 ) -> Result<Bootstrapped> {
-    if wanted.scopes.is_empty() {
-        return Err(Refused::invalid("scopes", "scopes must name at least one scope").into());
-    }
+    check_scopes(&wanted.scopes)?;
     let name = check_name(&wanted.organization, "organization")?;
     let secret = auth::generate_key(KeyKind::Api);
     let hash = auth::hash_key(&secret);
@@ -82,24 +79,19 @@ pub async fn bootstrap(
         }
         None => make_organization(&tx, rules, now, name, wanted.plan).await?,
     };
-    let reach = Reach::Tenant { org: organization.id, projects: None };
     let user_id = user(&tx, now, organization.id, &wanted.email).await?;
     let project_id = project(&tx, now, &organization, wanted.project.as_deref()).await?;
     let mut project_ids = wanted.project_ids;
-    for id in &project_ids {
-        store::projects(reach.clone())
-            .get(&tx, *id)
-            .await
-            .map_err(|_| Refused::invalid("project-id", "the organization has no such project"))?;
-    }
     if wanted.restrict_to_project {
         project_ids.push(project_id);
     }
+    let project_ids = (!project_ids.is_empty()).then_some(project_ids);
+    let project_ids = check_projects(&tx, organization.id, project_ids, "project-id").await?;
     let new = NewKey {
         org: organization.id,
         name: check_name(&wanted.key_name, "key-name")?,
         scopes: wanted.scopes,
-        project_ids: (!project_ids.is_empty()).then_some(project_ids),
+        project_ids,
         created_by: user_id,
     };
     let Told { key, event, act } = new.insert(&tx, (&secret, &hash), now).await?;

@@ -1,6 +1,9 @@
-//! API keys on the wire (contract, section 8.3). They can be seen and revoked here, never made.
+//! API keys on the wire (contract, section 8.3). Keys can see and revoke keys here; only a person can make
+//! one.
 
+use poem::http::StatusCode;
 use poem_openapi::{Object, OpenApi, param::Path};
+use serde::Deserialize;
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -13,8 +16,8 @@ use store::Page;
 use super::{
     Tag,
     error::ApiError,
-    extract::{Auth, Cursor, Limit, Query, page},
-    responses::{Json, list_view},
+    extract::{Auth, Cursor, Human, JsonBody, KeyReader, Limit, Query, page},
+    responses::{Json, Stored, answer, list_view},
     wire::Wire,
 };
 use crate::app::api_keys;
@@ -84,6 +87,31 @@ pub struct ApiKeyResponse {
     pub(in crate::http) api_key: ApiKeyView,
 }
 
+/// What a new key is made from.
+#[derive(Debug, Object, Deserialize)]
+#[oai(rename = "CreateApiKeyBody", rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
+struct CreateApiKey {
+    /// What to call it; names need not be unique.
+    #[oai(validator(min_length = 1, max_length = 128))]
+    name: String,
+    /// What it may do.
+    #[oai(validator(min_items = 1))]
+    scopes: Vec<Wire<Scope>>,
+    /// The projects to restrict it to; absent: all of the organization's.
+    #[oai(validator(min_items = 1, max_items = 100))]
+    project_ids: Option<Vec<Wire<ProjectId>>>,
+}
+
+/// A new API key.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct CreateApiKeyResponse {
+    api_key: ApiKeyView,
+    /// The key itself. It is shown here and never again.
+    secret: String,
+}
+
 /// The routes of API keys.
 #[derive(Debug)]
 pub struct ApiKeys;
@@ -94,11 +122,31 @@ impl ApiKeys {
     #[oai(path = "/api-keys", method = "get", operation_id = "listApiKeys")]
     async fn list(
         &self,
-        caller: Auth,
+        reader: KeyReader,
         limit: Query<Limit<50>>,
         cursor: Query<Option<Cursor<entity::ApiKey>>>,
     ) -> Result<Json<ApiKeyList>, ApiError> {
-        Ok(Json(api_keys::list(caller.app(), &caller, page(&limit, cursor)).await?.into()))
+        let reach = reader.reach.clone();
+        Ok(Json(api_keys::list(reader.app(), reach, page(&limit, cursor)).await?.into()))
+    }
+
+    /// Make a key, as a person; keys cannot.
+    #[oai(path = "/api-keys", method = "post", operation_id = "createApiKey")]
+    async fn create(
+        &self,
+        human: Human,
+        body: JsonBody<CreateApiKey>,
+    ) -> Result<Stored<CreateApiKeyResponse, 201>, ApiError> {
+        let CreateApiKey { name, scopes, project_ids } = body.value;
+        let wanted = api_keys::Wanted {
+            name,
+            scopes: scopes.into_iter().map(|scope| scope.0).collect(),
+            project_ids: project_ids.map(|ids| ids.into_iter().map(|id| id.0).collect()),
+        };
+        let (key, secret) = api_keys::create(human.app(), &human.session, wanted).await?;
+        let secret = secret.expose().to_owned();
+        let view = CreateApiKeyResponse { api_key: (&key).into(), secret };
+        Ok(answer(StatusCode::CREATED, &view).into())
     }
 
     /// Get one key.

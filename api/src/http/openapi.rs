@@ -12,6 +12,7 @@ use domain::Code;
 
 use super::{
     admin,
+    extract::HUMAN_HEADERS,
     operations::{self, Needs, Operation},
 };
 
@@ -88,6 +89,7 @@ fn build(spec: &str, title: &str, description: &str) -> Value {
         complete(operation, &mut parameters);
     }
     document["components"]["parameters"] = Value::Object(parameters);
+    schema::drop_unused(&mut document);
     document
 }
 
@@ -106,10 +108,14 @@ fn complete(operation: &mut Value, shared: &mut Map<String, Value>) {
     if operation.get("security").is_none() {
         operation["security"] = json!([]);
     }
+    operation["security"].as_array_mut().into_iter().flatten().for_each(join_human_headers);
     let responses = operation["responses"].as_object_mut().expect("an operation has answers");
     responses.retain(|status, _| is_success(status));
     for answer in responses.values_mut() {
         answer["headers"] = success_headers(row);
+        if let Some(media) = answer.pointer_mut("/content/text~1event-stream") {
+            schema::describe_events(media);
+        }
     }
     for status in row.errors {
         let reference = format!("#/components/responses/{}", error_name(*status));
@@ -117,6 +123,17 @@ fn complete(operation: &mut Value, shared: &mut Map<String, Value>) {
     }
     if let Some(parameters) = operation.get_mut("parameters").and_then(Value::as_array_mut) {
         parameters.iter_mut().for_each(|parameter| share(parameter, shared));
+    }
+}
+
+/// poem can only say that one header is enough; a person needs all of theirs.
+fn join_human_headers(requirement: &mut Value) {
+    if requirement.get(HUMAN_HEADERS[0].0).is_some() {
+        *requirement = HUMAN_HEADERS
+            .iter()
+            .map(|(scheme, _)| ((*scheme).to_owned(), json!([])))
+            .collect::<Map<_, _>>()
+            .into();
     }
 }
 

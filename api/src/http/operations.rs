@@ -49,6 +49,8 @@ const READ_LOG: &[u16] = &[400, 401, 403, 404, 409, 429, 500, 503];
 pub(super) const CHANGE: &[u16] = &[400, 401, 403, 404, 409, 429, 500, 503];
 /// Changing by a body.
 pub(super) const WRITE: &[u16] = &[400, 401, 403, 404, 409, 413, 415, 429, 500, 503];
+/// Making what only people can make.
+const MAKE: &[u16] = &[400, 401, 403, 413, 415, 429, 500, 503];
 /// The same in a live sandbox.
 const LIVE_READ: &[u16] = &[400, 401, 403, 404, 410, 429, 500, 503];
 const LIVE_READ_BOUNDED: &[u16] = &[400, 401, 403, 404, 410, 413, 429, 500, 503];
@@ -88,6 +90,7 @@ pub const OPERATIONS: &[Operation] = &[
     row("createProject", Some(Scope::ProjectCreate), WRITE),
     row("getUsage", Some(Scope::UsageRead), READ),
     row("listApiKeys", Some(Scope::ApiKeyRead), READ),
+    row("createApiKey", None, MAKE),
     row("getApiKey", Some(Scope::ApiKeyRead), READ),
     row("revokeApiKey", Some(Scope::ApiKeyRevoke), READ),
     row("listSandboxes", Some(Scope::SandboxRead), READ),

@@ -9,7 +9,6 @@ stories![
     a_key_that_revokes_itself_is_answered_and_then_refused,
     a_key_revoked_at_one_server_is_refused_at_the_other,
     a_remembered_key_is_read_again_when_nothing_can_be_heard,
-    a_key_cannot_make_keys,
     a_restricted_key_sees_its_project_alone,
     a_restricted_key_works_in_its_project_by_default,
     the_last_use_of_a_key_is_written_down,
@@ -115,24 +114,6 @@ async fn a_remembered_key_is_read_again_when_nothing_can_be_heard(database: Data
         let answer = team.get("/v1/projects").await;
         assert_eq!(answer.status, 403, "{why}: {answer}");
     }
-    world.close().await;
-}
-
-async fn a_key_cannot_make_keys(database: Database) {
-    let world = World::on(database).await;
-    let acme = world.team("acme").await;
-    let wanted = json!({ "name": "more", "scopes": ["sandbox:read"] });
-    let answer = acme.post("/v1/api-keys", wanted.clone()).await;
-    assert!(matches!(answer.status, 401 | 403 | 404 | 405), "{answer}");
-    // The headers of a human session in the upstream's development mode mean nothing here.
-    let human = world.nobody().with("x-crownest-org-id", &acme.org_id);
-    let human = human.with("x-crownest-role", "owner");
-    let answer = human.with("x-crownest-user-id", "usr_1").post("/v1/api-keys", wanted).await;
-    assert!(matches!(answer.status, 401 | 404 | 405), "{answer}");
-    assert_eq!(
-        ids(&acme.get("/v1/api-keys").await.is(200)["data"]),
-        std::slice::from_ref(&acme.id)
-    );
     world.close().await;
 }
 

@@ -14,6 +14,7 @@ mod events;
 mod every_operation;
 mod failures;
 mod files;
+mod human_sessions;
 mod idempotency;
 mod keys;
 mod ledger_export;

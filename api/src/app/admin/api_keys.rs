@@ -75,9 +75,7 @@ pub async fn create(
     print: impl Fn(&ApiKey, Option<&KeySecret>) -> Answer + Send,
 ) -> Result<Answer> {
     let name = check_name(&new.name, "name")?;
-    if new.scopes.is_empty() {
-        return Err(Refused::invalid("scopes", "scopes must name at least one scope").into());
-    }
+    api_keys::check_scopes(&new.scopes)?;
     let (org, secret) = (new.org, auth::generate_key(KeyKind::Api));
     let hash = app.auth.hash(&secret).await?;
     let change = match Change::begin(app, caller, idempotent).await? {
@@ -86,9 +84,9 @@ pub async fn create(
     };
     store::organizations::lock(&change.tx, org).await?.organization.standing.check_open()?;
     let created_by = member(&change.tx, org, new.user_id).await?;
-    check_projects(&change.tx, org, new.project_ids.as_deref()).await?;
-    let (scopes, project_ids) = (new.scopes, new.project_ids);
-    let new = NewKey { org, name, scopes, project_ids, created_by };
+    let project_ids =
+        api_keys::check_projects(&change.tx, org, new.project_ids, "projectIds").await?;
+    let new = NewKey { org, name, scopes: new.scopes, project_ids, created_by };
     let Told { key, event, act } = new.insert(&change.tx, (&secret, &hash), change.now).await?;
     let outcome = Outcome {
         answer: print(&key, Some(&secret)),
@@ -113,29 +111,6 @@ async fn member(tx: &Tx, org: OrganizationId, wanted: Option<UserId>) -> Result<
         }
         Err(error) => Err(error.into()),
     }
-}
-
-async fn check_projects(
-    tx: &Tx,
-    org: OrganizationId,
-    project_ids: Option<&[ProjectId]>,
-) -> Result<()> {
-    let Some(ids) = project_ids else { return Ok(()) };
-    if ids.is_empty() {
-        let text = "projectIds must name at least one project; leave it out for all";
-        return Err(Refused::invalid("projectIds", text).into());
-    }
-    for id in ids {
-        match store::projects(within(org)).get(tx, *id).await {
-            Ok(_) => {}
-            Err(store::Error::Missing(_)) => {
-                let text = "projectIds must be projects of the organization";
-                return Err(Refused::invalid("projectIds", text).into());
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }
 
 /// Makes a key that takes another one's place. Both work until the overlap is over; from that instant

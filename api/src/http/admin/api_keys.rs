@@ -48,6 +48,7 @@ struct CreateApiKey {
     preset: Option<Wire<Preset>>,
     scopes: Option<Vec<Wire<Scope>>>,
     /// The projects that it is restricted to; absent: all of the organization's.
+    #[oai(validator(min_items = 1, max_items = 100))]
     project_ids: Option<Vec<Wire<ProjectId>>>,
     /// The member that it is made for; absent: the one who is there for longest.
     user_id: Option<Wire<UserId>>,

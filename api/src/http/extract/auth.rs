@@ -26,8 +26,8 @@ use crate::{
     },
 };
 
-const BEARER: &str = "bearerAuth";
-const API_KEY: &str = "apiKeyAuth";
+pub(super) const BEARER: &str = "bearerAuth";
+pub(super) const API_KEY: &str = "apiKeyAuth";
 const API_KEY_HEADER: &str = "x-api-key";
 
 /// A caller who holds the scope of the operation.
@@ -129,7 +129,7 @@ impl<'a> ApiExtractor<'a> for Access {
     }
 }
 
-fn register(registry: &mut Registry) {
+pub(super) fn register(registry: &mut Registry) {
     let scheme = |ty, description| MetaSecurityScheme {
         ty,
         description: Some(description),
@@ -149,7 +149,7 @@ fn register(registry: &mut Registry) {
     registry.create_security_scheme(API_KEY, api_key);
 }
 
-async fn admit(request: &Request, credential: Option<&str>) -> Result<Caller, ApiError> {
+pub(super) async fn admit(request: &Request, credential: Option<&str>) -> Result<Caller, ApiError> {
     let context = Context::of(request);
     let app = context.app();
     let origin = origin(request, app.config.trust_forwarded_for);
@@ -175,7 +175,7 @@ pub(super) fn count(context: &Context, key: Uuid) -> Result<(), ApiError> {
 
 /// The credential of a request. A bearer token goes before `x-api-key`; an `Authorization` of another
 /// scheme is somebody else's, such as a proxy's.
-fn credential(request: &Request) -> Option<&str> {
+pub(super) fn credential(request: &Request) -> Option<&str> {
     let api_key = request.headers().get(API_KEY_HEADER).and_then(|value| value.to_str().ok());
     bearer(request).or(api_key).filter(|text| !text.is_empty())
 }

@@ -5,6 +5,7 @@ mod admin;
 mod auth;
 mod base_url;
 mod body;
+mod human;
 mod idempotency;
 mod query;
 
@@ -17,6 +18,7 @@ pub use admin::Admin;
 pub use auth::{Access, Auth};
 pub use base_url::BaseUrl;
 pub use body::{JsonBody, StrictBody};
+pub use human::{HUMAN_HEADERS, Human, KeyReader};
 pub use idempotency::IdempotencyKey;
 pub use query::{AfterSeq, Cursor, Limit, MetadataFilter, Param, Position, Query, page};
 

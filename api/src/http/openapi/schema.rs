@@ -34,12 +34,28 @@ pub fn modernize(value: &mut Value) {
             if let Some(Value::String(text)) = members.get_mut("description") {
                 *text = unwrapped(text);
             }
+            // Anything may be in such an object; generators read one of which nothing is said as empty.
+            if members.get("type") == Some(&json!("object")) && !members.contains_key("properties")
+            {
+                members.entry("additionalProperties").or_insert(json!(true));
+            }
             members.values_mut().for_each(modernize);
         }
         Value::Array(items) => items.iter_mut().for_each(modernize),
         Value::Number(number) => whole(number),
         Value::Null | Value::Bool(_) | Value::String(_) => {}
     }
+}
+
+/// Says of a stream of server-sent events that it is a text, and in JSON Schema's own words what is in
+/// it: poem gives the schema of one event, which generators take for that of the whole body.
+pub fn describe_events(media: &mut Value) {
+    let event = media["schema"].take();
+    media["schema"] = json!({
+        "type": "string",
+        "contentMediaType": "text/event-stream",
+        "contentSchema": { "type": "array", "items": event },
+    });
 }
 
 /// Doc comments are broken into lines for the width of the source; paragraphs stay.
@@ -52,6 +68,18 @@ fn whole(number: &mut serde_json::Number) {
     let text = number.to_string();
     if let Some(Ok(integer)) = text.strip_suffix(".0").map(str::parse::<i64>) {
         *number = integer.into();
+    }
+}
+
+/// Leaves away the answers and headers that nothing in the document refers to, such as those that only
+/// the other document's operations have.
+pub fn drop_unused(document: &mut Value) {
+    // Answers refer to headers, so they go first.
+    for kind in ["responses", "headers"] {
+        let text = document.to_string();
+        let parts = document["components"][kind].as_object_mut();
+        let parts = parts.expect("a document has these components");
+        parts.retain(|name, _| text.contains(&format!("\"#/components/{kind}/{name}\"")));
     }
 }
 

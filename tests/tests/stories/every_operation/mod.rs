@@ -4,6 +4,7 @@
 mod admin;
 mod document;
 
+use api::config::Config;
 use domain::scope::Scope;
 use tests::{Admin, Answer, Database, Key, Team, Value, World, json, stories, team::text};
 
@@ -19,10 +20,12 @@ enum Access {
     Link,
     /// Any valid key.
     Key,
+    /// Nobody with a key, but a person.
+    Person,
     /// A key with this scope.
     Scope(&'static str),
 }
-use Access::{Link, Public};
+use Access::{Link, Person, Public};
 
 /// What a key sees that is good, but not for this.
 #[derive(Clone, Copy)]
@@ -100,6 +103,9 @@ fn table() -> Vec<Row> {
             .body(json!({ "name": "p" })),
         of_key("getUsage", "usage:read"),
         of_key("listApiKeys", "api_key:read"),
+        Row { access: Person, ..of_key("createApiKey", "") }
+            .answers(201)
+            .body(json!({ "name": "k", "scopes": ["sandbox:read"] })),
         of_organization("getApiKey", "api_key:read"),
         of_organization("revokeApiKey", "api_key:revoke"),
         of_key("listSandboxes", "sandbox:read"),
@@ -163,6 +169,7 @@ struct Callers {
     rival: Team,
     elsewhere: Key,
     operator: Admin,
+    person: Key,
 }
 
 impl Callers {
@@ -173,8 +180,8 @@ impl Callers {
         let revoked = acme.key("all").await;
         revoked.get("/v1/projects").await.is(200);
         acme.delete(&format!("/v1/api-keys/{}", revoked.id)).await.is(200);
-        let operator = world.owner().await;
-        Self { nobody: world.nobody(), acme, revoked, rival, elsewhere, operator }
+        let (operator, person) = (world.owner().await, acme.person("admin").await);
+        Self { nobody: world.nobody(), acme, revoked, rival, elsewhere, operator, person }
     }
 
     /// A key of acme's that may do everything but this.
@@ -218,8 +225,11 @@ impl Case<'_> {
 }
 
 async fn every_operation_refuses_everyone_whom_it_must(database: Database) {
-    let world =
-        World::on(database).with(|config| config.max_concurrent_sandboxes = Some(200)).await;
+    let settings = |config: &mut Config| {
+        config.max_concurrent_sandboxes = Some(200);
+        config.dev_human_sessions = true;
+    };
+    let world = World::on(database).with(settings).await;
     let callers = Callers::new(&world).await;
     let (operations, table) = (operations("openapi.yaml"), table());
     for row in &table {
@@ -249,6 +259,14 @@ async fn walk(case: &Case<'_>, callers: &Callers) {
             }
             return;
         }
+        Person => {
+            refuses_strangers(case, callers).await;
+            for key in [&*callers.acme, &*callers.rival, &callers.elsewhere] {
+                case.is_seen(key, Forbidden).await;
+            }
+            case.is_seen(&callers.person, Own).await;
+            return;
+        }
         Access::Key => {
             assert_eq!(documented, None);
             let least = callers.acme.key("backup:read").await;
@@ -264,11 +282,7 @@ async fn walk(case: &Case<'_>, callers: &Callers) {
             case.is_seen(&with, case.row.rival).await;
         }
     }
-    case.ask(&callers.nobody).await.refused(401, "unauthorized");
-    let junk = callers.nobody.with("authorization", "Bearer cn_live_junk");
-    case.ask(&junk).await.refused(401, "invalid_api_key");
-    case.ask(&callers.revoked).await.refused(401, "invalid_api_key");
-    case.ask(&callers.operator).await.refused(401, "invalid_api_key");
+    refuses_strangers(case, callers).await;
     for (key, sees) in [(&*callers.rival, case.row.rival), (&callers.elsewhere, case.row.elsewhere)]
     {
         case.is_seen(key, sees).await;
@@ -276,4 +290,13 @@ async fn walk(case: &Case<'_>, callers: &Callers) {
     let rivals = case.ask(&callers.rival).await;
     assert!(!case.things.shown_in(&rivals), "another organization's: {rivals}");
     case.is_seen(&callers.acme, Own).await;
+}
+
+/// Who has no credential, or none that is good, gets nowhere.
+async fn refuses_strangers(case: &Case<'_>, callers: &Callers) {
+    case.ask(&callers.nobody).await.refused(401, "unauthorized");
+    let junk = callers.nobody.with("authorization", "Bearer cn_live_junk");
+    case.ask(&junk).await.refused(401, "invalid_api_key");
+    case.ask(&callers.revoked).await.refused(401, "invalid_api_key");
+    case.ask(&callers.operator).await.refused(401, "invalid_api_key");
 }
