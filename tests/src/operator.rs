@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use api::{
-    cli::{self, Cli, Command, Ending, Failure, billing},
+    cli::{self, Cli, Command, Ending, Failure, operator::billing},
     clock::ManualClock,
     config::Config,
 };

@@ -1,18 +1,15 @@
 //! The command line: reads arguments, calls use cases, or an API as any client does, and prints.
-//! Decides nothing. One module for each noun; those for operators work on the database, those for users
-//! only through `client`.
+//! Decides nothing. One module for each noun; those in `operator` work on the database, all others only
+//! through `client`.
 
-pub mod audit;
-pub mod billing;
-mod bootstrap;
 pub mod client;
 pub mod command;
 mod completions;
-pub mod events;
 mod failure;
 pub mod files;
 mod help;
 mod interrupts;
+pub mod operator;
 pub mod output;
 pub mod run;
 pub mod sandbox;
@@ -34,6 +31,7 @@ use tracing_subscriber::{
 };
 
 pub use self::failure::{Ending, Failure, Form};
+use self::operator::{audit, billing, bootstrap, events};
 use crate::{
     app::App,
     clock::{Clock, SystemClock},

@@ -72,11 +72,7 @@ fn parse_scopes(text: &str) -> Result<ScopeSet, String> {
     }
 }
 
-pub(super) async fn run(
-    config: &Config,
-    args: Arguments,
-    out: &mut impl Write,
-) -> Result<(), Failure> {
+pub async fn run(config: &Config, args: Arguments, out: &mut impl Write) -> Result<(), Failure> {
     let db = serve::open_database(config).await?;
     let is_json = args.json;
     let mut told = Told::default();
