@@ -81,29 +81,62 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A length of time as [`milliseconds`], or none at all: `0`.
+pub(super) fn milliseconds_or_none(text: &str) -> Result<u64, String> {
+    if text == "0" { Ok(0) } else { milliseconds(text) }
+}
+
 /// An id that goes into a path: of its own letters only, so that it cannot become another path.
 fn id(text: &str, prefix: &str) -> Result<String, String> {
     let rest = text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_'));
-    let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     match rest {
-        Some(rest)
-            if rest.starts_with(|c: char| c.is_ascii_alphanumeric())
-                && rest.chars().all(letters) =>
-        {
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_alphanumeric()) && is_word(rest) => {
             Ok(text.to_owned())
         }
         Some(_) | None => Err(format!("expected an id such as {prefix}_019a...")),
     }
 }
 
-/// A sandbox's id.
-pub(super) fn sandbox_id(text: &str) -> Result<String, String> {
-    id(text, "sbx")
+fn is_word(text: &str) -> bool {
+    text.chars().all(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
 }
 
-/// A command's id.
-pub(super) fn command_id(text: &str) -> Result<String, String> {
-    id(text, "cmd")
+/// A name that goes into a path, such as that of a limit or a month.
+pub(super) fn path_word(text: &str) -> Result<String, String> {
+    if !text.is_empty() && text.split('.').all(|part| !part.is_empty() && is_word(part)) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a name of letters, digits, `-`, `_` and single dots".to_owned())
+    }
+}
+
+/// Makes the parsers of ids.
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident $prefix:literal;)*) => {$(
+        $(#[$doc])*
+        pub(super) fn $name(text: &str) -> Result<String, String> {
+            id(text, $prefix)
+        }
+    )*};
+}
+
+ids! {
+    /// A sandbox's id.
+    sandbox_id "sbx";
+    /// A command's id.
+    command_id "cmd";
+    /// An organization's id.
+    organization_id "org";
+    /// A member's id.
+    user_id "usr";
+    /// A project's id.
+    project_id "prj";
+    /// A tenant's key's id.
+    api_key_id "key";
+    /// An operator's key's id.
+    admin_key_id "akey";
+    /// A grant's id.
+    grant_id "grt";
 }
 
 #[cfg(test)]
@@ -129,6 +162,18 @@ mod tests {
         {
             assert!(sandbox_id(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_name_cannot_become_another_path() {
+        for text in ["scale", "max_sandboxes", "2031-01", "v1.2"] {
+            assert_eq!(path_word(text).as_deref(), Ok(text));
+        }
+        for text in ["", ".", "..", "a/b", "a?b", "a%2fb", "a..b", ".a", "é"] {
+            assert!(path_word(text).is_err(), "{text}");
+        }
+        assert_eq!(milliseconds_or_none("0"), Ok(0));
+        assert!(milliseconds_or_none("0s").is_err());
     }
 
     #[test]

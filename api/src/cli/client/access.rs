@@ -37,21 +37,24 @@ impl Access {
     /// # Errors
     /// `Argument` when there is no key, or a setting makes no sense.
     pub fn client(&self) -> Result<Client, Failure> {
-        let key = match &self.key_file {
-            Some(file) => read(file).map_err(|e| Failure::Argument(format!("key-file: {e:#}")))?,
-            None => {
-                let held = KEYS.iter().filter_map(|name| std::env::var(name).ok());
-                held.map(|key| key.trim().to_owned()).find(|key| !key.is_empty()).ok_or_else(
-                    || {
-                        let text = "there is no key: set CROWNEST_API_KEY, or name a file \
-                                    with --key-file";
-                        Failure::Argument(text.to_owned())
-                    },
-                )?
-            }
-        };
-        Client::new(&self.api_url, &key)
+        let key = key(("key-file", self.key_file.as_deref()), &KEYS)?;
+        Client::new(("api-url", &self.api_url), &key)
     }
+}
+
+/// The key: in the file that `setting` names, or in the first of these variables that is there.
+///
+/// # Errors
+/// `Argument` when there is none, or the file holds none.
+pub fn key((setting, file): (&str, Option<&Path>), variables: &[&str]) -> Result<String, Failure> {
+    if let Some(file) = file {
+        return read(file).map_err(|e| Failure::Argument(format!("{setting}: {e:#}")));
+    }
+    let held = variables.iter().filter_map(|name| std::env::var(name).ok());
+    held.map(|key| key.trim().to_owned()).find(|key| !key.is_empty()).ok_or_else(|| {
+        let last = variables.last().copied().unwrap_or_default();
+        Failure::Argument(format!("there is no key: set {last}, or name a file with --{setting}"))
+    })
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {

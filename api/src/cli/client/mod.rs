@@ -1,6 +1,6 @@
-//! The public API as the command line's commands see it: where it is, with which key, and how a
+//! An API as the command line's commands see it: where it is, with which key, and how a
 //! request is sent so that a bad moment of the network does no harm. Knows no route; the commands do.
-//! Commands of other APIs, such as an operator's, can share it: they bring their own variable names.
+//! Shared by users' commands and those of `admin`, which brings its own variable names.
 
 mod access;
 mod refusal;
@@ -16,7 +16,7 @@ use reqwest::{
 };
 
 pub use self::{
-    access::Access,
+    access::{Access, key},
     refusal::Refusal,
     request::{Call, Json},
     stream::{Follow, Happening, Stream},
@@ -39,12 +39,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the API at `url`, with this key.
+    /// A client of the API at `url`, which is the value of `setting`, with this key.
     ///
     /// # Errors
     /// `Argument` for a URL that is none, or a key that no header can hold.
-    pub fn new(url: &str, key: &str) -> Result<Self, Failure> {
-        let base = base(url)?;
+    pub fn new((setting, url): (&str, &str), key: &str) -> Result<Self, Failure> {
+        let base = base(setting, url)?;
         let credential = HeaderValue::try_from(format!("Bearer {key}"));
         let mut credential = credential.map_err(|_| {
             Failure::Argument("the key holds characters that no key has".to_owned())
@@ -65,9 +65,9 @@ impl Client {
 }
 
 /// The API's URL: `http` or `https`, with what belongs to it and nothing else.
-fn base(url: &str) -> Result<Url, Failure> {
+fn base(setting: &str, url: &str) -> Result<Url, Failure> {
     let refuse =
-        |why: &str| Failure::Argument(format!("api-url: {why}, such as https://HOST/PATH"));
+        |why: &str| Failure::Argument(format!("{setting}: {why}, such as https://HOST/PATH"));
     let base: Url = url.parse().map_err(|_| refuse("expected a URL"))?;
     if !["http", "https"].contains(&base.scheme()) || base.host_str().is_none() {
         return Err(refuse("expected a URL of http or https"));
@@ -115,7 +115,7 @@ mod tests {
             ("https://example.org/crownest", "https://example.org/crownest/v1/usage"),
             ("https://example.org/a/b//", "https://example.org/a/b/v1/usage"),
         ] {
-            let client = Client::new(url, "k").unwrap();
+            let client = Client::new(("api-url", url), "k").unwrap();
             let request = client.begin(Method::GET, "/v1/usage").build().unwrap();
             assert_eq!(request.url().as_str(), wanted, "{url}");
         }
@@ -124,15 +124,15 @@ mod tests {
     #[test]
     fn what_is_no_address_of_an_api_is_refused_by_name() {
         for url in ["", "example.org", "ftp://a", "http://a?b", "http://a#b", "http://u:p@a"] {
-            let refused = Client::new(url, "k").unwrap_err().to_string();
+            let refused = Client::new(("api-url", url), "k").unwrap_err().to_string();
             assert!(refused.starts_with("api-url: "), "{url}: {refused}");
         }
     }
 
     #[test]
     fn the_key_is_not_shown() {
-        let client = Client::new("http://a", "cn_live_secret").unwrap();
+        let client = Client::new(("api-url", "http://a"), "cn_live_secret").unwrap();
         assert!(!format!("{client:?}").contains("cn_live_secret"));
-        assert!(Client::new("http://a", "a\nb").is_err());
+        assert!(Client::new(("api-url", "http://a"), "a\nb").is_err());
     }
 }
