@@ -1,7 +1,8 @@
 //! The command line: reads arguments, calls use cases, or an API as any client does, and prints.
 //! Decides nothing. One module for each noun; those in `operator` work on the database, all others only
-//! through `client`.
+//! through `client`: users' on the public API, those in `admin` on the admin API.
 
+pub mod admin;
 pub mod client;
 pub mod command;
 mod completions;
@@ -94,6 +95,18 @@ pub enum Command {
     /// Show what the key's organization used this month, and what is left.
     #[command(after_help = help::with(&["crownest usage", "crownest usage --json"], help::CLIENT))]
     Usage(usage::Arguments),
+    /// Look after organizations, their keys and their money with an admin key.
+    ///
+    /// Works through the admin API, from anywhere. The key is in the variable CROWNEST_ADMIN_KEY or in a
+    /// file; `crownest bootstrap --admin` makes the first one.
+    #[command(after_help = help::with(
+        &[
+            "crownest admin organization list",
+            "crownest admin --admin-url https://example.org organization create acme",
+        ],
+        help::GROUP,
+    ))]
+    Admin(admin::Arguments),
     /// Serve the API and run the sandboxes of this host, until SIGTERM or SIGINT.
     #[command(after_help = help::with(
         &["crownest serve", "crownest --config /etc/crownest.toml serve"],
@@ -156,6 +169,7 @@ impl Command {
             Self::Command(command) => command.form(),
             Self::Files(command) => command.form(),
             Self::Usage(arguments) => arguments.form(),
+            Self::Admin(arguments) => arguments.form(),
             Self::Serve
             | Self::Bootstrap(_)
             | Self::Billing(_)
@@ -179,6 +193,7 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<Ending, Failure> {
         Command::Command(command) => command::run(command, out).await?,
         Command::Files(command) => files::run(command, out).await?,
         Command::Usage(arguments) => done(usage::run(&arguments, out).await)?,
+        Command::Admin(arguments) => done(admin::run(arguments, out).await)?,
         Command::Completions(arguments) => done(completions::run(&arguments, out))?,
         Command::Openapi { admin } => {
             let document = if admin { &http::openapi::ADMIN } else { &http::openapi::PUBLIC };

@@ -13,7 +13,7 @@ use super::{Failure, failure::Form};
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Format {
     /// Print JSON, a line for each thing; errors too, on standard error.
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub json: bool,
 }
 

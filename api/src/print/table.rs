@@ -31,6 +31,11 @@ impl Table {
     pub fn row<const N: usize>(&mut self, cells: [&str; N]) {
         self.rows.push(cells.into_iter().map(clean).collect());
     }
+
+    /// Adds a row of as many cells as there are columns, where that is known only at run time.
+    pub fn cells(&mut self, cells: &[String]) {
+        self.rows.push(cells.iter().map(|cell| clean(cell)).collect());
+    }
 }
 
 /// Names are their owners' to choose; a terminal must not obey them.
