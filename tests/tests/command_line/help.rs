@@ -82,7 +82,7 @@ fn shells_are_told_about_every_command() {
         let done = crate::crownest(&["completions", shell], &[]);
         assert!(done.status.success(), "{shell}: {done:?}");
         let script = String::from_utf8(done.stdout).unwrap();
-        for word in ["sandbox", "completions", "pricing"] {
+        for word in ["sandbox", "completions", "pricing", "suspend"] {
             assert!(script.contains(word), "{shell}: nothing about {word}");
         }
     }

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{Ask, Failure, Form, Names, Shown, help, values};
+use super::{Ask, Names, Shown, help, values};
 
 const FACTS: Names = &[
     ("key", "id"),
@@ -54,10 +54,9 @@ pub(super) enum Command {
 }
 
 impl Command {
-    #[expect(clippy::unnecessary_wraps, reason = "as of every noun")]
-    pub(super) fn ask(self, _: Form) -> Result<Ask, Failure> {
+    pub(super) fn ask(self) -> Ask {
         let one = Shown::One(FACTS);
-        Ok(match self {
+        match self {
             Self::Create { name, role } => {
                 let make = Ask::post("/admin-keys", Shown::Secret(NEW));
                 make.field("name", Some(name)).field("role", Some(role))
@@ -65,6 +64,6 @@ impl Command {
             Self::List => Ask::get("/admin-keys", Shown::Pages(FACTS)),
             Self::Get { id } => Ask::get(format!("/admin-keys/{id}"), one),
             Self::Revoke { id } => Ask::delete(format!("/admin-keys/{id}"), one),
-        })
+        }
     }
 }

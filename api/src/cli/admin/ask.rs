@@ -1,7 +1,10 @@
 //! What a command asks of the admin API, as data: one request, and how its answer is shown. Sends it,
 //! turns pages, and prints tables for people or lines of JSON for programs. Knows no noun.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use anyhow::Context;
 use futures_util::StreamExt;
@@ -14,7 +17,7 @@ use super::{
         client::{Call, Client},
         output::{self, Format},
     },
-    Failure,
+    Failure, body,
 };
 use crate::print::{Side, Table, clean};
 
@@ -37,6 +40,8 @@ pub(super) enum Shown {
     Whole(Names),
     /// Text as it is, for programs too.
     Text,
+    /// A document that the API prints: as text for people, as its JSON for programs.
+    Printed,
 }
 
 /// A request.
@@ -46,6 +51,8 @@ pub(super) struct Ask {
     path: String,
     query: Vec<(&'static str, String)>,
     body: Option<Map<String, Value>>,
+    /// A file that holds the body.
+    body_file: Option<PathBuf>,
     /// Where the first page begins.
     after: Option<String>,
     shown: Shown,
@@ -54,7 +61,8 @@ pub(super) struct Ask {
 impl Ask {
     pub(super) fn new(method: Method, path: impl Into<String>, shown: Shown) -> Self {
         let path = format!("/admin/v1{}", path.into());
-        Self { method, path, query: Vec::new(), body: None, after: None, shown }
+        let (query, body, body_file, after) = (Vec::new(), None, None, None);
+        Self { method, path, query, body, body_file, after, shown }
     }
 
     pub(super) fn get(path: impl Into<String>, shown: Shown) -> Self {
@@ -84,9 +92,9 @@ impl Ask {
         self
     }
 
-    /// Sets the whole body.
-    pub(super) fn body(mut self, body: Map<String, Value>) -> Self {
-        self.body = Some(body);
+    /// Takes the whole body from a file.
+    pub(super) fn body_in(mut self, file: PathBuf) -> Self {
+        self.body_file = Some(file);
         self
     }
 
@@ -101,12 +109,19 @@ impl Ask {
     /// # Errors
     /// As [`Failure`] says.
     pub(super) async fn run(
-        self,
+        mut self,
         client: &Client,
         format: Format,
         out: &mut impl Write,
     ) -> Result<(), Failure> {
+        if let Some(file) = &self.body_file {
+            self.body = Some(body::read(file)?);
+        }
         match self.shown {
+            Shown::Printed if !format.json => {
+                self.query("format", Some("text")).print(client, out).await
+            }
+            Shown::Printed => output::line(&self.call(client).json().await?, out),
             Shown::One(names) => {
                 let answer = self.call(client).json().await?;
                 facts(thing(&answer), names, format, out)
@@ -122,15 +137,17 @@ impl Ask {
                 listing.end(out)
             }
             Shown::Pages(names) => self.pages(client, Listing::new(names, format), out).await,
-            Shown::Text => {
-                let mut chunks = self.call(client).open().await?.bytes_stream();
-                while let Some(chunk) = chunks.next().await {
-                    let chunk = chunk.map_err(reqwest::Error::without_url);
-                    out.write_all(&chunk.context("the answer breaks off")?)?;
-                }
-                Ok(())
-            }
+            Shown::Text => self.print(client, out).await,
         }
+    }
+
+    async fn print(&self, client: &Client, out: &mut impl Write) -> Result<(), Failure> {
+        let mut chunks = self.call(client).open().await?.bytes_stream();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(reqwest::Error::without_url);
+            out.write_all(&chunk.context("the answer breaks off")?)?;
+        }
+        Ok(())
     }
 
     fn call<'c>(&self, client: &'c Client) -> Call<'c> {

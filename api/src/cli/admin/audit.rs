@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 
-use super::{Ask, Failure, Form, Names, Shown, help, organization, stamp, values};
+use super::{Ask, Names, Shown, help, organization, stamp, values};
 
 const COLUMNS: Names = &[
     ("no.", "seq"),
@@ -67,19 +67,18 @@ pub(super) struct List {
 }
 
 impl Command {
-    #[expect(clippy::unnecessary_wraps, reason = "as of every noun")]
-    pub(super) fn ask(self, _: Form) -> Result<Ask, Failure> {
+    pub(super) fn ask(self) -> Ask {
         let Self::List(List { trail, actor, action, object, from, until, after }) = self;
         let path = match trail.organization {
             Some(id) => organization::path(&id, "/audit-entries"),
             None => "/audit-entries".to_owned(),
         };
-        Ok(Ask::get(path, Shown::Pages(COLUMNS))
+        Ask::get(path, Shown::Pages(COLUMNS))
             .query("actor", actor)
             .query("action", action)
             .query("object", object)
             .query("from", from.map(stamp))
             .query("until", until.map(stamp))
-            .after(after))
+            .after(after)
     }
 }

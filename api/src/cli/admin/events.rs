@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 
-use super::{Ask, Failure, Form, Names, Shown, help, stamp, values};
+use super::{Ask, Names, Shown, help, stamp, values};
 
 const COLUMNS: Names = &[
     ("position", "position"),
@@ -46,13 +46,12 @@ pub(super) struct List {
 }
 
 impl Command {
-    #[expect(clippy::unnecessary_wraps, reason = "as of every noun")]
-    pub(super) fn ask(self, _: Form) -> Result<Ask, Failure> {
+    pub(super) fn ask(self) -> Ask {
         let Self::List(List { organization, kinds, since, after }) = self;
-        Ok(Ask::get("/events", Shown::Pages(COLUMNS))
+        Ask::get("/events", Shown::Pages(COLUMNS))
             .query("organizationId", organization)
             .query("type", kinds)
             .query("since", since.map(stamp))
-            .after(after))
+            .after(after)
     }
 }

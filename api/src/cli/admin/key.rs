@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Ask, Failure, Form, Names, Shown, Whose, help, values};
+use super::{Ask, Names, Shown, Whose, help, values};
 
 const COLUMNS: Names = &[
     ("key", "id"),
@@ -128,9 +128,8 @@ impl One {
 }
 
 impl Command {
-    #[expect(clippy::unnecessary_wraps, reason = "as of every noun")]
-    pub(super) fn ask(self, _: Form) -> Result<Ask, Failure> {
-        Ok(match self {
+    pub(super) fn ask(self) -> Ask {
+        match self {
             Self::Create(create) => create.ask(),
             Self::List { whose } => Ask::get(whose.path("/api-keys"), Shown::Pages(COLUMNS)),
             Self::Get { one } => Ask::get(one.path(""), Shown::One(FACTS)),
@@ -138,7 +137,7 @@ impl Command {
                 Ask::post(one.path("/rotate"), Shown::Secret(NEW)).field("overlapMs", overlap)
             }
             Self::Revoke { one } => Ask::delete(one.path(""), Shown::One(FACTS)),
-        })
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{Ask, Failure, Form, Names, Shown, Whose, help, values};
+use super::{Ask, Names, Shown, Whose, help, values};
 
 const FACTS: Names = &[
     ("member", "id"),
@@ -53,9 +53,8 @@ pub(super) enum Command {
 }
 
 impl Command {
-    #[expect(clippy::unnecessary_wraps, reason = "as of every noun")]
-    pub(super) fn ask(self, _: Form) -> Result<Ask, Failure> {
-        Ok(match self {
+    pub(super) fn ask(self) -> Ask {
+        match self {
             Self::Add { whose, email, role } => {
                 let add = Ask::post(whose.path("/members"), Shown::One(FACTS));
                 add.field("email", Some(email)).field("role", Some(role))
@@ -64,6 +63,6 @@ impl Command {
             Self::Remove { whose, id } => {
                 Ask::delete(whose.path(&format!("/members/{id}")), Shown::One(FACTS))
             }
-        })
+        }
     }
 }

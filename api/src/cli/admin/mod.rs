@@ -4,6 +4,7 @@
 mod admin_key;
 mod ask;
 mod audit;
+mod body;
 mod events;
 mod key;
 mod member;
@@ -109,9 +110,9 @@ macro_rules! nouns {
         )*}
 
         impl Noun {
-            fn ask(self, form: Form) -> Result<Ask, Failure> {
+            fn ask(self) -> Ask {
                 match self {$(
-                    Self::$noun(command) => command.ask(form),
+                    Self::$noun(command) => command.ask(),
                 )*}
             }
         }
@@ -168,6 +169,5 @@ impl Arguments {
 /// As [`Failure`] says.
 pub async fn run(arguments: Arguments, out: &mut impl Write) -> Result<(), Failure> {
     let Arguments { format, access, noun } = arguments;
-    let ask = noun.ask(format.form())?;
-    ask.run(&access.client()?, format, out).await
+    noun.ask().run(&access.client()?, format, out).await
 }

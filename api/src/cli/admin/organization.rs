@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{Ask, Because, Failure, Form, Names, Shown, help, values};
+use super::{Ask, Because, Names, Shown, help, values};
 
 const COLUMNS: Names = &[
     ("organization", "id"),
@@ -105,10 +105,9 @@ pub(super) fn path(id: &str, rest: &str) -> String {
 }
 
 impl Command {
-    #[expect(clippy::unnecessary_wraps, reason = "as of every noun")]
-    pub(super) fn ask(self, _: Form) -> Result<Ask, Failure> {
+    pub(super) fn ask(self) -> Ask {
         let one = Shown::One(FACTS);
-        Ok(match self {
+        match self {
             Self::Create { name, plan } => {
                 Ask::post("/organizations", one).field("name", Some(name)).field("plan", plan)
             }
@@ -121,6 +120,6 @@ impl Command {
             Self::Close { id, because } => {
                 Ask::post(path(&id, "/close"), one).field("reason", Some(because.reason))
             }
-        })
+        }
     }
 }

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use reqwest::Method;
 
-use super::{Ask, Failure, Form, Names, Shown, Whose, help, values};
+use super::{Ask, Names, Shown, Whose, help, values};
 
 const FACTS: Names = &[("project", "id"), ("name", "name"), ("created", "createdAt")];
 
@@ -59,11 +59,10 @@ pub(super) enum Command {
 }
 
 impl Command {
-    #[expect(clippy::unnecessary_wraps, reason = "as of every noun")]
-    pub(super) fn ask(self, _: Form) -> Result<Ask, Failure> {
+    pub(super) fn ask(self) -> Ask {
         let one = Shown::One(FACTS);
         let path = |whose: &Whose, id: &str| whose.path(&format!("/projects/{id}"));
-        Ok(match self {
+        match self {
             Self::Create { whose, name } => {
                 Ask::post(whose.path("/projects"), one).field("name", Some(name))
             }
@@ -72,6 +71,6 @@ impl Command {
             Self::Rename { whose, id, name } => {
                 Ask::new(Method::PATCH, path(&whose, &id), one).field("name", Some(name))
             }
-        })
+        }
     }
 }

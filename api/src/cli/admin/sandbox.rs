@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Ask, Because, Failure, Form, Names, Shown, help, values};
+use super::{Ask, Because, Names, Shown, help, values};
 
 const COLUMNS: Names = &[
     ("sandbox", "id"),
@@ -89,9 +89,8 @@ pub(super) struct List {
 }
 
 impl Command {
-    #[expect(clippy::unnecessary_wraps, reason = "as of every noun")]
-    pub(super) fn ask(self, _: Form) -> Result<Ask, Failure> {
-        Ok(match self {
+    pub(super) fn ask(self) -> Ask {
+        match self {
             Self::List(List { organization, project, status, host, template, all }) => {
                 Ask::get("/sandboxes", Shown::Pages(COLUMNS))
                     .query("organizationId", organization)
@@ -106,6 +105,6 @@ impl Command {
                 Ask::post(format!("/sandboxes/{id}/kill"), Shown::One(FACTS))
                     .field("reason", Some(because.reason))
             }
-        })
+        }
     }
 }

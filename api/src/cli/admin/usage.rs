@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 
-use super::{Ask, Because, Failure, Form, Names, Shown, Whose, help, stamp, values};
+use super::{Ask, Because, Names, Shown, Whose, help, stamp, values};
 
 const BUCKETS: Names = &[
     ("from", "from"),
@@ -122,9 +122,8 @@ pub(super) struct Correct {
 }
 
 impl Command {
-    #[expect(clippy::unnecessary_wraps, reason = "as of every noun")]
-    pub(super) fn ask(self, _: Form) -> Result<Ask, Failure> {
-        Ok(match self {
+    pub(super) fn ask(self) -> Ask {
+        match self {
             Self::Sum(Sum { whose, by, from, until, project, metric }) => {
                 Ask::get(whose.path("/usage"), Shown::Pages(BUCKETS))
                     .query("bucket", Some(by))
@@ -147,6 +146,6 @@ impl Command {
                     .field("quantity", Some(quantity.0.to_string()))
                     .field("reason", Some(because.reason))
             }
-        })
+        }
     }
 }

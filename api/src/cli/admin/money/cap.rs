@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use reqwest::Method;
 
-use super::{Ask, Because, Failure, Form, Names, Shown, Whose, help, values};
+use super::{Ask, Because, Names, Shown, Whose, help, values};
 
 const FACTS: Names = &[("cap", "cap")];
 
@@ -47,10 +47,9 @@ pub(in super::super) enum Command {
 }
 
 impl Command {
-    #[expect(clippy::unnecessary_wraps, reason = "as of every noun")]
-    pub(in super::super) fn ask(self, _: Form) -> Result<Ask, Failure> {
+    pub(in super::super) fn ask(self) -> Ask {
         let one = Shown::One(FACTS);
-        Ok(match self {
+        match self {
             Self::Get { whose } => Ask::get(whose.path("/spend-cap"), one),
             Self::Set { whose, amount, because } => {
                 Ask::new(Method::PUT, whose.path("/spend-cap"), one)
@@ -60,6 +59,6 @@ impl Command {
             Self::Remove { whose, because } => {
                 Ask::delete(whose.path("/spend-cap"), one).query("reason", Some(because.reason))
             }
-        })
+        }
     }
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 
-use super::{Ask, Because, Failure, Form, Names, Shown, Whose, help, stamp, values};
+use super::{Ask, Because, Names, Shown, Whose, help, stamp, values};
 
 const BALANCE: Names = &[
     ("organization", "organization"),
@@ -137,10 +137,9 @@ pub(in super::super) struct Adjust {
 }
 
 impl Command {
-    #[expect(clippy::unnecessary_wraps, reason = "as of every noun")]
-    pub(in super::super) fn ask(self, _: Form) -> Result<Ask, Failure> {
+    pub(in super::super) fn ask(self) -> Ask {
         let credited = Shown::One(CREDITED);
-        Ok(match self {
+        match self {
             Self::Balance { whose } => Ask::get(whose.path("/balance"), Shown::One(BALANCE)),
             Self::Grants { whose } => Ask::get(whose.path("/credit-grants"), Shown::Pages(GRANTS)),
             Self::Grant(Grant { whose, kind, credits, priority, once }) => {
@@ -154,6 +153,6 @@ impl Command {
                     .field("credits", Some(credits.0.to_string()))
                     .field("grantId", grant))
             }
-        })
+        }
     }
 }

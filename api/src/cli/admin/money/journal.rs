@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{Ask, Failure, Form, Names, Shown, Whose, help};
+use super::{Ask, Names, Shown, Whose, help};
 
 const COLUMNS: Names = &[
     ("no.", "seq"),
@@ -41,13 +41,12 @@ pub(in super::super) enum Command {
 }
 
 impl Command {
-    #[expect(clippy::unnecessary_wraps, reason = "as of every noun")]
-    pub(in super::super) fn ask(self, _: Form) -> Result<Ask, Failure> {
-        Ok(match self {
+    pub(in super::super) fn ask(self) -> Ask {
+        match self {
             Self::Print { whose } => Ask::get(whose.path("/journal"), Shown::Text),
             Self::List { whose, after } => {
                 Ask::get(whose.path("/transactions"), Shown::Pages(COLUMNS)).after(after)
             }
-        })
+        }
     }
 }

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use reqwest::Method;
 
-use super::{Ask, Because, Failure, Form, Shown, TERMS, Whose, help, values};
+use super::{Ask, Because, Shown, TERMS, Whose, help, values};
 
 /// What to do about limits.
 #[derive(Debug, Subcommand)]
@@ -53,16 +53,15 @@ impl Which {
 }
 
 impl Command {
-    #[expect(clippy::unnecessary_wraps, reason = "as of every noun")]
-    pub(in super::super) fn ask(self, _: Form) -> Result<Ask, Failure> {
+    pub(in super::super) fn ask(self) -> Ask {
         let terms = Shown::One(TERMS);
-        Ok(match self {
+        match self {
             Self::Set { which, value, because } => Ask::new(Method::PUT, which.path(), terms)
                 .field("value", Some(value))
                 .field("reason", Some(because.reason)),
             Self::Remove { which, because } => {
                 Ask::delete(which.path(), terms).query("reason", Some(because.reason))
             }
-        })
+        }
     }
 }

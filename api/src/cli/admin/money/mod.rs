@@ -9,7 +9,7 @@ pub(super) mod plan;
 pub(super) mod pricing;
 pub(super) mod statement;
 
-use super::{Ask, Because, Failure, Form, Names, Shown, Whose, help, stamp, values};
+use super::{Ask, Because, Names, Shown, Whose, help, stamp, values};
 
 /// What holds for an organization.
 const TERMS: Names = &[

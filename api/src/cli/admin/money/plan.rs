@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use reqwest::Method;
 
-use super::{Ask, Because, Failure, Form, Names, Shown, TERMS, Whose, help, stamp, values};
+use super::{Ask, Because, Names, Shown, TERMS, Whose, help, stamp, values};
 
 const FACTS: Names = &[
     ("plan", "plan"),
@@ -85,9 +85,8 @@ pub(in super::super) enum Command {
 }
 
 impl Command {
-    #[expect(clippy::unnecessary_wraps, reason = "as of every noun")]
-    pub(in super::super) fn ask(self, _: Form) -> Result<Ask, Failure> {
-        Ok(match self {
+    pub(in super::super) fn ask(self) -> Ask {
+        match self {
             Self::List => Ask::get("/plans", Shown::Whole(COLUMNS)),
             Self::Get { plan, organization } => match (plan, organization) {
                 (_, Some(organization)) => {
@@ -107,6 +106,6 @@ impl Command {
             Self::Changes { whose } => {
                 Ask::get(whose.path("/terms-changes"), Shown::Pages(CHANGES))
             }
-        })
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{Ask, Failure, Form, Names, Shown, Whose, help, values};
+use super::{Ask, Names, Shown, Whose, help, values};
 
 const COLUMNS: Names = &[
     ("month", "period"),
@@ -45,20 +45,17 @@ pub(in super::super) enum Command {
 }
 
 impl Command {
-    #[expect(clippy::unnecessary_wraps, reason = "as of every noun")]
-    pub(in super::super) fn ask(self, form: Form) -> Result<Ask, Failure> {
-        Ok(match self {
+    pub(in super::super) fn ask(self) -> Ask {
+        match self {
             Self::List { whose } => Ask::get(whose.path("/statements"), Shown::Pages(COLUMNS)),
             Self::Get { whose, period, html } => {
                 let path = whose.path(&format!("/statements/{period}"));
-                match (html, form) {
-                    (true, _) => Ask::get(path, Shown::Text).query("format", Some("html")),
-                    (false, Form::People) => {
-                        Ask::get(path, Shown::Text).query("format", Some("text"))
-                    }
-                    (false, Form::Programs) => Ask::get(path, Shown::One(&[])),
+                if html {
+                    Ask::get(path, Shown::Text).query("format", Some("html"))
+                } else {
+                    Ask::get(path, Shown::Printed)
                 }
             }
-        })
+        }
     }
 }
