@@ -16,7 +16,7 @@ use super::{AdminCaller, Begun, Change, Outcome};
 use crate::app::{
     App,
     audit::Act,
-    error::{Error, Result},
+    error::Result,
     idempotency::{Answer, Idempotent},
 };
 
@@ -65,14 +65,14 @@ pub async fn publish(
     let found = store::templates::get(&change.tx, template).await?;
     let id = TemplateVersionId::generate(change.now);
     let version = TemplateVersion { template_id: template, slug: found.slug, id, version };
-    let inserted = store::templates::insert_version(&change.tx, &version, change.now).await;
-    inserted.map_err(|error| match error {
-        store::Error::Taken(_) => {
+    match store::templates::insert_version(&change.tx, &version, change.now).await {
+        Ok(()) => {}
+        Err(store::Error::Taken(_)) => {
             let text = "this version of the template is published already";
-            Refused::field(Code::Conflict, "version", text).into()
+            return Err(Refused::field(Code::Conflict, "version", text).into());
         }
-        error => Error::Store(error),
-    })?;
+        Err(error) => return Err(error.into()),
+    }
     let details = json!({ "template": version.slug, "version": version.version });
     let act = Act::done("template_version.publish", id, details);
     commit(change, id, vec![act], print).await
