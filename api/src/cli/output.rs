@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Failure, failure::Form};
+use crate::print::{Side, Table};
 
 /// For whom the answer is.
 #[derive(Debug, Clone, Copy, Args)]
@@ -47,16 +48,25 @@ pub fn facts(
     if format.json {
         return line(value, out);
     }
-    let mut table =
-        crate::print::Table::new(&[("", crate::print::Side::Left), ("", crate::print::Side::Left)]);
+    Ok(write!(out, "{}", lines(value, names, text))?)
+}
+
+/// Facts, a line each, as `cell` reads them; those that are empty are left out.
+#[must_use]
+pub fn lines(
+    value: &Value,
+    names: &[(&str, &str)],
+    cell: impl Fn(&Value, &str) -> String,
+) -> String {
+    let mut table = Table::new(&[("", Side::Left), ("", Side::Left)]);
     for (name, member) in names {
-        let text = text(value, member);
+        let text = cell(value, member);
         if !text.is_empty() {
             table.row([name, &text]);
         }
     }
     // Without the row of headings, which is empty.
-    Ok(write!(out, "{}", table.to_string().trim_start_matches('\n'))?)
+    table.to_string().trim_start_matches('\n').to_owned()
 }
 
 /// A member's text: of a string its own, of what is absent none, of anything else its JSON.

@@ -69,7 +69,11 @@ fn an_operators_session() {
         let acme = person.gets_json(&create).await;
         assert_eq!((&acme["name"], &acme["plan"]), (&json!("acme"), &json!("scale")));
         let acme = text(&acme["id"]);
-        let said = person.says(&words("key create ci --organization", &[&acme])).await;
+        // A key is somebody's.
+        let create = words("key create ci --organization", &[&acme]);
+        person.says(&create).await.ends(1, "no member");
+        person.gets(&words("member add ann@example.org --organization", &[&acme])).await;
+        let said = person.says(&create).await;
         assert_eq!(said.code, 0, "{said:?}");
         let tenant = Person::new(&url, said.text().trim());
         tenant.gets(&["sandbox", "list"]).await;
@@ -98,6 +102,7 @@ fn an_operators_session() {
 async fn secrets_are_alone_and_rotate(database: Database) {
     let (world, owner, person) = begin(database).await;
     let acme = owner.organization("acme").await;
+    owner.member(&acme, "ann@example.org").await;
     let create = words("key create ci --scopes sandbox:read --organization", &[&acme]);
     let said = person.says(&create).await;
     assert_eq!(said.code, 0, "{said:?}");
@@ -157,10 +162,12 @@ async fn members_and_projects_are_looked_after(database: Database) {
     let listed = person.gets(&words("project list --organization", &[&acme])).await;
     assert!(listed.contains("the shop") && !listed.contains("website"), "{listed}");
 
-    // A key that is restricted to it, for a member.
+    // A key that is restricted to it, for a member who is back.
+    person.gets(&add).await;
     let make = words("key create ci --project", &[&id, "--organization", &acme, "--json"]);
-    let made = person.gets_json(&make).await;
+    let made = person.gets_json(&[&make[..], &["--member", &ann]].concat()).await;
     assert_eq!(made["apiKey"]["projectIds"], json!([id]));
+    assert_eq!(made["apiKey"]["createdByUserId"], ann);
     world.close().await;
 }
 

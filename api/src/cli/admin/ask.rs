@@ -231,19 +231,7 @@ fn facts(value: &Value, names: Names, format: Format, out: &mut impl Write) -> R
     if format.json {
         return output::line(value, out);
     }
-    Ok(write!(out, "{}", table(value, names))?)
-}
-
-fn table(value: &Value, names: Names) -> String {
-    let mut table = Table::new(&[("", Side::Left), ("", Side::Left)]);
-    for (name, member) in names {
-        let text = cell(value, member);
-        if !text.is_empty() {
-            table.row([name, &text]);
-        }
-    }
-    // Without the row of headings, which is empty.
-    table.to_string().trim_start_matches('\n').to_owned()
+    Ok(write!(out, "{}", output::lines(value, names, cell))?)
 }
 
 fn secret(
@@ -264,7 +252,7 @@ fn secret(
     if format.json {
         return output::line(answer, out);
     }
-    let told = table(answer, names);
+    let told = output::lines(answer, names, cell);
     // Nobody is left to be told if this fails; the secret matters more.
     let _ = write!(io::stderr(), "{told}This key is shown once:\n");
     Ok(writeln!(out, "{}", clean(secret))?)
@@ -298,7 +286,7 @@ mod tests {
         let mut out = Vec::new();
         secret(&answer, KEY, PEOPLE, &mut out).unwrap();
         assert_eq!(out, b"s\n");
-        assert_eq!(table(&answer, KEY), "key     key_1\nscopes  a,b\n");
+        assert_eq!(output::lines(&answer, KEY, cell), "key     key_1\nscopes  a,b\n");
     }
 
     /// A request that is sent again gets the answer without it: nobody may take that for success.

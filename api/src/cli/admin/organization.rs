@@ -29,7 +29,7 @@ const FACTS: Names = &[
 /// What to do with organizations.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Make an organization, with a default project and without a key.
+    /// Make an organization, with a default project; keys come once it has a member.
     #[command(after_help = help::with(
         &[
             "crownest admin organization create acme --plan scale",
