@@ -277,7 +277,7 @@ mod tests {
         for (bytes, wanted, why) in [
             (program(&[1, 2, 4]), true, "no loader"),
             (program(&[6, 3, 1]), false, "a loader"),
-            (program(&[1; 3])[..200].to_vec(), false, "cut off"),
+            (program(&[1; 3])[..170].to_vec(), false, "cut off"),
             (b"#!/bin/sh\n".to_vec(), false, "a script"),
             (Vec::new(), false, "nothing"),
         ] {

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     os::{fd::OwnedFd, unix::process::CommandExt as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Mutex,
 };
@@ -127,7 +127,7 @@ fn set_identity(machine_id: &str) -> io::Result<()> {
 
 fn start(
     agent: OwnedFd,
-    workspace: &PathBuf,
+    workspace: &Path,
     env: &HashMap<String, String>,
     n_pids: u32,
 ) -> io::Result<Child> {
