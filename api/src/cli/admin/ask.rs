@@ -254,7 +254,7 @@ fn secret(
     }
     let told = output::lines(answer, names, cell);
     // Nobody is left to be told if this fails; the secret matters more.
-    let _ = write!(io::stderr(), "{told}This key is shown once:\n");
+    let _ = writeln!(io::stderr(), "{told}This key is shown once:");
     Ok(writeln!(out, "{}", clean(secret))?)
 }
 
