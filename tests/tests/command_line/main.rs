@@ -6,6 +6,7 @@
 mod admin;
 mod broken;
 mod help;
+mod money;
 mod nouns;
 mod person;
 mod real;
