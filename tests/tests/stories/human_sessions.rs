@@ -1,6 +1,7 @@
 //! People without a key, as the published command line knows them: three headers, believed on a
 //! developer's own machine and nowhere else. Keys never make keys.
 
+use domain::id::OrganizationId;
 use reqwest::Method;
 use store::audit::AuditFilter;
 use tests::{
@@ -85,7 +86,7 @@ async fn the_command_line_makes_a_key_that_works_at_once(database: Database) {
         Ok(())
     };
     let filter = AuditFilter::default();
-    let org = acme.org_id.parse().unwrap();
+    let org: OrganizationId = acme.org_id.parse().unwrap();
     api::app::audit::export(world.db().read(), org, &filter, &mut print).await.unwrap();
     let told = lines.iter().find(|line| line["object"] == key["id"]).unwrap();
     assert_eq!(told["action"], "key.create");
