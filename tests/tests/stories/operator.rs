@@ -283,7 +283,7 @@ async fn what_makes_no_sense_is_refused_by_name(database: Database) {
         ("grant --organization acme purchased 1 --key k --reason ''", "reason must be 1 to 500"),
         (
             "grant --organization acme purchased 1 --key k --reason r --expires-at 2031-01-19",
-            "expires-at must be in the future",
+            "expiry must be in the future",
         ),
         ("plan --organization acme gold --reason r", "<PLAN>': expected one of free, builder"),
         ("plan --organization acme team --reason r", "does not offer the plan team"),

@@ -124,7 +124,7 @@ impl Change for NewGrant {
             return if same { Ok(found) } else { Err(other_content().into()) };
         }
         if grant.expires_at.is_some_and(|at| at <= now) {
-            return Err(Refused::invalid("expiresAt", "expiresAt must be in the future").into());
+            return Err(Refused::invalid("expiresAt", "expiry must be in the future").into());
         }
         let mut account = accounts().lock_account(tx, org).await?;
         let details = json!({

@@ -53,10 +53,6 @@ pub async fn write_pricing(tx: &Tx, version: &PricingVersion, now: DateTime<Utc>
     // Two that are published at the same time must see each other.
     store::billing::pricing::lock(tx).await?;
     let known = prices::read(tx).await?;
-    if known.all().contains_key(&version.name) {
-        let text = "a version of this name is published already";
-        return Err(Refused::invalid("name", text).into());
-    }
     if let Some(last) = in_force(known.all().values(), DateTime::<Utc>::MAX_UTC) {
         if last.valid_from >= version.valid_from {
             let text = format!("validFrom must be after that of {}", last.name);
@@ -66,6 +62,10 @@ pub async fn write_pricing(tx: &Tx, version: &PricingVersion, now: DateTime<Utc>
             let text = format!("currency must be {}, as that of all others", last.currency);
             return Err(Refused::invalid("currency", text).into());
         }
+    }
+    if known.all().contains_key(&version.name) {
+        let text = "a version of this name is published already";
+        return Err(Refused::invalid("name", text).into());
     }
     let row = convert::version_row(version);
     store::billing::pricing::insert(tx, &row, now).await.map_err(Error::Store)?;
