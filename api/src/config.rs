@@ -22,6 +22,8 @@ use serde::{Deserialize, Serialize};
 pub enum DriverName {
     /// bubblewrap on this host; for development and trusted code.
     Local,
+    /// A Cloud Hypervisor machine for each sandbox; for code that nobody trusts.
+    CloudHypervisor,
     /// In memory; for tests and demonstrations. Nothing really runs.
     Simulated,
 }
@@ -69,7 +71,12 @@ pub struct Config {
     pub guest_agent: Option<PathBuf>,
     /// The bubblewrap program of the local driver.
     pub bwrap: PathBuf,
-    /// First of the user ids that local sandboxes run under when the server is root.
+    /// The VMM of the Cloud Hypervisor driver: a path, or a name to look up on `PATH`.
+    pub cloud_hypervisor: PathBuf,
+    /// The folder with its machines' kernel, initial file system and template images; by default
+    /// `images` in the state folder.
+    pub machine_images: Option<PathBuf>,
+    /// First of the user ids that sandboxes run under when the server is root.
     pub sandbox_uid_base: u32,
     /// The name of this host in sandbox rows; must stay the same across restarts.
     pub host: String,
@@ -153,6 +160,8 @@ impl Default for Config {
             driver: DriverName::Local,
             guest_agent: None,
             bwrap: PathBuf::from("bwrap"),
+            cloud_hypervisor: PathBuf::from("cloud-hypervisor"),
+            machine_images: None,
             sandbox_uid_base: LocalConfig::FIRST_UID,
             host: host_name(),
             sandbox_cpu_milli: 1000,

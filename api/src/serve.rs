@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use drivers::{
     Driver,
+    cloud_hypervisor::{CloudHypervisor, CloudHypervisorConfig},
     local::{Local, LocalConfig},
     simulated::{Simulated, SimulatedClock},
 };
@@ -36,7 +37,11 @@ pub async fn open_database(config: &Config) -> Result<Db> {
     Ok(db)
 }
 
-fn open_driver(config: &Config) -> Result<Arc<dyn Driver>> {
+/// Makes the driver of a configuration. Touches nothing of the host yet.
+///
+/// # Errors
+/// When the guest agent cannot be found.
+pub(crate) fn open_driver(config: &Config) -> Result<Arc<dyn Driver>> {
     Ok(match config.driver {
         DriverName::Simulated => Arc::new(simulated()),
         DriverName::Local => {
@@ -45,6 +50,16 @@ fn open_driver(config: &Config) -> Result<Arc<dyn Driver>> {
                 bwrap: config.bwrap.clone(),
                 first_uid: config.sandbox_uid_base,
                 ..usual
+            }))
+        }
+        DriverName::CloudHypervisor => {
+            let images = config.machine_images.clone();
+            let images = images.unwrap_or_else(|| config.state_dir.join("images"));
+            Arc::new(CloudHypervisor::new(CloudHypervisorConfig {
+                vmm: config.cloud_hypervisor.clone(),
+                bwrap: config.bwrap.clone(),
+                first_uid: config.sandbox_uid_base,
+                ..CloudHypervisorConfig::new(&config.state_dir, images)
             }))
         }
     })

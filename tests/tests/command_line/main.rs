@@ -63,6 +63,7 @@ fn the_exit_code_says_how_it_went() {
         ),
         (&["billing", "balance"][..], &here[..], 2, "--organization <NAME-OR-ID>"),
         (&["billing", "check"][..], &wrong[..], 3, "default_plan must be one of free, builder"),
+        (&["doctor"][..], &here[..], 0, "local (configured): sandboxes can run here."),
     ] {
         let done = crownest(arguments, settings);
         let said = String::from_utf8_lossy(if code == 0 { &done.stdout } else { &done.stderr });
@@ -71,4 +72,28 @@ fn the_exit_code_says_how_it_went() {
         assert!(code == 0 || done.stdout.is_empty(), "{arguments:?}: {done:?}");
     }
     std::fs::remove_dir_all(&folder).expect("the folder was made by the commands");
+}
+
+#[test]
+fn the_doctor_says_what_is_missing_and_how_to_get_it() {
+    let folder = std::env::temp_dir().join(format!("crownest-doctor-{}", std::process::id()));
+    let state = folder.to_str().expect("a path of letters");
+    let settings = [
+        ("CROWNEST_STATE_DIR", state),
+        ("CROWNEST_DRIVER", "cloud_hypervisor"),
+        ("CROWNEST_CLOUD_HYPERVISOR", "/nowhere/cloud-hypervisor"),
+    ];
+    let done = crownest(&["doctor"], &settings);
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert_eq!(done.status.code(), Some(1), "the configured driver cannot run: {said}");
+    for words in [
+        "cloud_hypervisor (configured): no sandbox can run here.",
+        "/nowhere/cloud-hypervisor",
+        "install Cloud Hypervisor",
+        "local: sandboxes can run here.",
+        state,
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    std::fs::remove_dir_all(&folder).expect("the folder was made by the check");
 }

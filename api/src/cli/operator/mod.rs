@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod billing;
 pub mod bootstrap;
+pub mod doctor;
 pub mod events;
 
 use super::{Ending, Failure, help, open, output, values};
