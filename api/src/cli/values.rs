@@ -131,6 +131,10 @@ ids! {
     user_id "usr";
     /// A project's id.
     project_id "prj";
+    /// A template's id.
+    template_id "tpl";
+    /// The id of a template's version.
+    template_version_id "tplv";
     /// A tenant's key's id.
     api_key_id "key";
     /// An operator's key's id.

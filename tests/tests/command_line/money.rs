@@ -11,6 +11,7 @@ tests::stories![
     a_customer_is_looked_after_to_the_first_statement,
     prices_are_published_from_a_file,
     a_sandbox_is_killed_and_the_trail_tells,
+    a_version_of_a_template_is_published_and_deprecated,
 ];
 
 /// An hour of a sandbox is 3.6 credits; the free plan comes with 300.0003 of them.
@@ -129,5 +130,33 @@ async fn a_sandbox_is_killed_and_the_trail_tells(database: Database) {
     let last = events.last().expect("it was told")["position"].to_string();
     let after = words("events list --json --after", &[&last, "--organization", &org]);
     assert_eq!(person.gets(&after).await, "");
+    world.close().await;
+}
+
+/// A new version is what new sandboxes are made from, until it is deprecated.
+async fn a_version_of_a_template_is_published_and_deprecated(database: Database) {
+    let world = World::on(database).await;
+    let (acme, owner) = (world.team("acme").await, world.owner().await);
+    let person = operator(&owner);
+    let made_from = async || {
+        let made = acme.post("/v1/sandboxes", json!({ "template": "python" })).await.is(201);
+        text(&made["sandbox"]["templateVersion"])
+    };
+    let first = made_from().await;
+    let templates = lines(&person.gets(&words("template list --json", &[])).await);
+    let python = templates.iter().find(|template| template["slug"] == "python").unwrap();
+    let python = text(&python["id"]);
+    world.moves("1s");
+    let publish = words("template publish --json", &[&python, "9.9"]);
+    let version = text(&person.gets_json(&publish).await["id"]);
+    assert_eq!(made_from().await, "9.9");
+    let deprecate = words("template deprecate --reason hole", &[&version]);
+    let said = person.gets(&deprecate).await;
+    assert!(said.contains("hole\n"), "{said}");
+    assert_eq!(made_from().await, first);
+    let versions = lines(&person.gets(&words("template versions --json", &[&python])).await);
+    assert_eq!((&versions[0]["version"], versions.len()), (&json!("9.9"), 2));
+    let shown = person.gets_json(&words("template get --json", &[&version])).await;
+    assert_eq!(shown, versions[0]);
     world.close().await;
 }

@@ -12,6 +12,7 @@ mod money;
 mod organization;
 mod project;
 mod sandbox;
+mod template;
 mod usage;
 
 use std::{io::Write, path::PathBuf};
@@ -149,6 +150,8 @@ nouns! {
     Usage(usage) = "crownest admin usage windows --organization org_019a --from 2031-01-01";
     /// List, show and kill sandboxes of all organizations.
     Sandbox(sandbox) = "crownest admin sandbox list";
+    /// Look at templates, and publish and deprecate their versions.
+    Template(template) = "crownest admin template list";
     /// Read what was done, by whom, and what was refused.
     Audit(audit) = "crownest admin audit list --organization org_019a";
     /// Read what happened.
