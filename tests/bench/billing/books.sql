@@ -27,7 +27,7 @@ create table bench_books as
          (n % n_orgs) / 64 as batch, bench_id(1, n, 0) as org, bench_id(3, n, 0) as project,
          bench_id(4, n, 0) as key, bench_id(6, n, 0) as grant_id,
          bench_id(5, 1, n) as first_sandbox, n_sandboxes * 60000000::bigint as cost,
-         n_sandboxes * 10000000000::bigint as credit, repeat('x', 346) as event
+         n_sandboxes * 100000000000::bigint as credit, repeat('x', 346) as event
   from bench_shape cross join generate_series(0, 2 * n_orgs - 1) n;
 create index on bench_books (batch);
 
