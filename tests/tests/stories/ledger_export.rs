@@ -26,8 +26,9 @@ async fn hledger_comes_to_the_same_totals(database: Database) {
     let free = world.team_on("free", domain::limits::Plan::Free).await;
     let grant = "grant --organization acme adjustment 5.000000001 --expires-at 2031-01-31 --key a";
     let _ = says(&world, &format!("{grant} --reason 'an apology: 5, and more'")).await.is_done();
-    let grant = "grant --organization big purchased 0.5 --key 'one, two\nthree: 4'";
-    let _ = says(&world, &format!("{grant} --reason 'order 17'")).await.is_done();
+    let grant = "grant --organization big purchased 0.5 --reason 'order 17' --key";
+    says(&world, &format!("{grant} 'one\n2031-01-30 two'")).await.is_refused("control characters");
+    let _ = says(&world, &format!("{grant} 'one, two; three: 4'")).await.is_done();
 
     // An hour each: 3.6 credits, of which big has 0.5.
     for team in [&acme, &big, &free] {

@@ -1,5 +1,6 @@
-//! The ledger as it is read: transaction by transaction, or as a plain-text journal for hledger. Accounts are those of the ledger below the
-//! organization's name; every transaction has its number, kind and reason.
+//! The ledger as it is read: transaction by transaction, or as a plain-text journal for hledger, whose
+//! accounts are those of the ledger below the organization's name; every transaction has its number,
+//! kind and reason.
 
 use std::fmt::Write;
 
