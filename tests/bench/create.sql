@@ -20,14 +20,14 @@ where org_id = :org and key_id = :key and method = 'POST' and path = '/v1/sandbo
 select t.id as template_id, t.slug as template_slug,
   v.id as template_version_id, v.version as template_version
 from template_versions v join templates t on t.id = v.template_id
-where t.slug = 'python' order by v.created_at desc, v.id desc limit 1;
+where v.deprecated_at is null and t.slug = 'python' order by v.created_at desc, v.id desc limit 1;
 
 select p.id, p.org_id, p.name, p.is_default, p.created_at
 from projects p where p.is_default and p.org_id = :org;
 
 begin;
 select o.id, o.name, o.plan, o.next_plan, o.next_plan_at, o.limit_overrides,
-  o.suspended_at, o.created_at, a.stops_at, a.stop_code
+  o.standing, o.standing_since, o.standing_reason, o.cleanup_at, o.created_at, a.stops_at, a.stop_code
 from organizations o left join billing_accounts a on a.org_id = o.id
 where o.id = :org for no key update of o;
 

@@ -19,8 +19,10 @@ use crate::app::{App, error::Result};
 use batch::Batch;
 use broker::Broker;
 
-/// Looked for again after this even without a nudge.
-const PAUSE: Duration = Duration::from_millis(250);
+/// Looked for again after this even without a nudge: other processes write events, too. The shorter
+/// one comes after something was found, for where one was there are more; it doubles up to the longer.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(4);
+const LONGEST_PAUSE: Duration = Duration::from_millis(256);
 /// After an event that no queue takes.
 const UNROUTABLE_PAUSE: Duration = Duration::from_secs(1);
 /// Partitions that one relay takes at a time.
@@ -75,15 +77,17 @@ async fn relay(app: &Arc<App>, owner: &str, broker: &Broker) -> broker::Error {
     let mut nudges = app.bus.subscribe();
     let mut turn = Turn { last: -1, is_complete: true };
     let mut database_told = false;
+    let mut pause = LONGEST_PAUSE;
     loop {
         let mut waiting = std::mem::replace(&mut nudges, app.bus.subscribe());
         match round(app, owner, broker, &mut turn).await {
-            Ok(Ok(Progress::More)) => {}
+            Ok(Ok(Progress::More)) => pause = SHORTEST_PAUSE,
             Ok(Ok(Progress::Idle)) => {
                 if let Err(error) = broker.is_alive() {
                     return error;
                 }
-                waiting.wait(PAUSE, |_| true).await;
+                waiting.wait(pause, |_| true).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
             Ok(Ok(Progress::Unroutable)) => tokio::time::sleep(UNROUTABLE_PAUSE).await,
             Ok(Err(error)) => return error,
