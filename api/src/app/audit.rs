@@ -75,13 +75,22 @@ pub struct Act {
     pub outcome: String,
     /// More, such as the end's reason; never a secret, an environment or a command's text.
     pub details: Value,
+    /// Who did it, if not whoever caused the transaction in which it is written down.
+    pub actor: Option<Actor>,
 }
 
 impl Act {
+    /// Something that the platform did by itself, whoever's transaction it happened in.
+    #[must_use]
+    pub fn of_platform(action: &'static str, object: impl ToString, details: Value) -> Self {
+        Self { actor: Some(Actor::platform()), ..Self::done(action, object, details) }
+    }
+
     /// Something that was done.
     #[must_use]
     pub fn done(action: &'static str, object: impl ToString, details: Value) -> Self {
-        Self { action, object: object.to_string(), outcome: "ok".to_owned(), details }
+        let outcome = "ok".to_owned();
+        Self { action, object: object.to_string(), outcome, details, actor: None }
     }
 
     /// Something that was asked for and refused.
@@ -93,7 +102,7 @@ impl Act {
         details: Value,
     ) -> Self {
         let outcome = code.as_str().to_owned();
-        Self { action, object: object.to_string(), outcome, details }
+        Self { action, object: object.to_string(), outcome, details, actor: None }
     }
 }
 
@@ -118,6 +127,7 @@ pub async fn write(
     let (mut seq, mut hash) = (end.last_seq, end.last_hash);
     let mut rows = Vec::with_capacity(acts.len());
     for act in acts {
+        let actor = act.actor.as_ref().unwrap_or(actor);
         seq += 1;
         let mut row = AuditRow {
             org_id: chain.org_id(),

@@ -10,11 +10,12 @@ use domain::{
     organization::{MemberRole, Organization, Project, Standing, User, check_email, check_name},
     scope::ScopeSet,
 };
+use serde_json::json;
 use store::{Db, Reach, Tx};
 
 use super::{
     api_keys::{NewKey, Told, check_projects, check_scopes},
-    audit::{self, Actor},
+    audit::{self, Act, Actor},
     billing::Rules,
     error::Result,
     events,
@@ -72,12 +73,13 @@ pub async fn bootstrap(
     let secret = auth::generate_key(KeyKind::Api);
     let hash = auth::hash_key(&secret);
     let tx = db.begin().await?;
+    let mut acts = Vec::new();
     let organization = match store::organizations::find_by_name(&tx, &name).await? {
         Some(found) => {
             found.standing.check_open()?;
             found
         }
-        None => make_organization(&tx, rules, now, name, wanted.plan).await?,
+        None => make_organization(&tx, rules, now, (name, wanted.plan), &mut acts).await?,
     };
     let user_id = user(&tx, now, organization.id, &wanted.email).await?;
     let project_id = project(&tx, now, &organization, wanted.project.as_deref()).await?;
@@ -96,12 +98,14 @@ pub async fn bootstrap(
     };
     let Told { key, event, act } = new.insert(&tx, (&secret, &hash), now).await?;
     events::emit(&tx, &[event], now).await?;
-    audit::write(&tx, organization.id, &Actor::operator(), &[act], now).await?;
+    acts.push(act);
+    audit::write(&tx, organization.id, &Actor::operator(), &acts, now).await?;
     tx.commit().await?;
     Ok(Bootstrapped { organization, user_id, project_id, key, secret })
 }
 
-/// Makes an organization with its default project and its account.
+/// Makes an organization with its default project and its account. What the caller is to write down of
+/// it goes to `acts`.
 ///
 /// # Errors
 /// `Taken` for a name that exists.
@@ -109,8 +113,8 @@ pub(super) async fn make_organization(
     tx: &Tx,
     rules: &Rules,
     now: DateTime<Utc>,
-    name: String,
-    plan: Plan,
+    (name, plan): (String, Plan),
+    acts: &mut Vec<Act>,
 ) -> Result<Organization> {
     let organization = Organization {
         id: OrganizationId::generate(now),
@@ -124,7 +128,9 @@ pub(super) async fn make_organization(
     };
     store::organizations::insert(tx, &organization).await?;
     insert_project(tx, now, organization.id, "default", true).await?;
-    super::billing::open_account(tx, rules, organization.id, now).await?;
+    let details = json!({ "name": organization.name, "plan": organization.plan.as_str() });
+    acts.push(Act::done("organization.create", organization.id, details));
+    super::billing::open_account(tx, rules, organization.id, now, acts).await?;
     Ok(organization)
 }
 

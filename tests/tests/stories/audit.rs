@@ -10,6 +10,7 @@ stories![
     it_tells_who_did_what_and_from_where,
     what_the_platform_does_is_told_as_its_own,
     what_operators_do_to_accounts_is_told,
+    credit_and_plans_that_come_by_themselves_are_told,
     a_refused_request_is_no_act,
     it_holds_no_secret,
     a_changed_entry_is_found,
@@ -55,8 +56,9 @@ async fn tampers(world: &World, sql: &str) {
     world.db().write().execute_unprepared(sql).await.unwrap();
 }
 
-/// Five entries, of two sandboxes: a key made, a create, a run, a kill, a create.
-async fn five(world: &World) -> Team {
+/// Seven entries: an organization with the credit of its plan and a key, and two sandboxes of which one
+/// has run something and was killed.
+async fn seven(world: &World) -> Team {
     let acme = world.team("acme").await;
     let sandbox = acme.starts(json!({})).await;
     acme.runs(&sandbox, "true").await;
@@ -75,12 +77,14 @@ async fn forgets(world: World) {
 
 async fn it_tells_who_did_what_and_from_where(database: Database) {
     let world = World::on(database).await;
-    let acme = five(&world).await;
+    let acme = seven(&world).await;
     let trail = trail(&world, &acme).await;
-    let key = trail[0]["object"].as_str().unwrap();
+    let key = trail[2]["object"].as_str().unwrap();
     assert_eq!(
         acts(&trail),
         [
+            ("organization.create", "operator"),
+            ("credit.grant", "platform"),
             ("key.create", "operator"),
             ("sandbox.create", key),
             ("command.run", key),
@@ -88,16 +92,16 @@ async fn it_tells_who_did_what_and_from_where(database: Database) {
             ("sandbox.create", key),
         ]
     );
-    let create = &trail[1];
+    let create = &trail[3];
     assert_eq!(create["origin"], "127.0.0.1");
     assert!(create["requestId"].as_str().unwrap().starts_with("req_"), "{create}");
     assert_eq!(create["outcome"], "ok");
     assert_eq!(create["details"]["template"], "python-node");
-    assert_eq!(trail[3]["object"], create["object"], "the tombstone names what was made");
+    assert_eq!(trail[5]["object"], create["object"], "the tombstone names what was made");
     let revoked = acme.delete(&format!("/v1/api-keys/{key}")).await.is(200);
     assert!(revoked["apiKey"]["revokedAt"].is_string());
     let trail = self::trail(&world, &acme).await;
-    assert_eq!(acts(&trail)[5], ("key.revoke", key));
+    assert_eq!(acts(&trail)[7], ("key.revoke", key));
     world.close().await;
 }
 
@@ -130,12 +134,24 @@ async fn what_operators_do_to_accounts_is_told(database: Database) {
         .await
         .is_refused("expected one of");
     let trail = trail(&world, &acme).await;
-    let operator = ["key.create", "credit.grant", "plan.change", "spend_cap.set", "limit.set"]
-        .map(|a| (a, "operator"));
-    assert_eq!(acts(&trail), operator, "each once, and nothing that was refused");
-    for (entry, wanted) in trail[1..].iter().zip([
+    let (operator, platform) = ("operator", "platform");
+    assert_eq!(
+        acts(&trail)[3..],
+        [
+            ("credit.grant", operator),
+            ("plan.change", operator),
+            ("credit.grant", platform),
+            ("plan.take_effect", platform),
+            ("spend_cap.set", operator),
+            ("limit.set", operator),
+        ],
+        "each once, and nothing that was refused"
+    );
+    for (entry, wanted) in trail[3..].iter().zip([
         json!({ "reason": "paid in advance" }),
         json!({ "reason": "more room", "plan": "scale" }),
+        json!({ "kind": "plan", "plan": "scale" }),
+        json!({ "plan": "scale", "previousPlan": "builder" }),
         json!({ "reason": "their wish", "cap": "50" }),
         json!({ "reason": "abuse", "limit": "max_concurrent_sandboxes", "value": 3 }),
     ]) {
@@ -144,8 +160,39 @@ async fn what_operators_do_to_accounts_is_told(database: Database) {
         }
         assert_eq!((&entry["outcome"], &entry["at"]), (&json!("ok"), &trail[0]["at"]));
     }
-    assert!(trail[1]["object"].as_str().unwrap().starts_with("grt_"));
-    assert_eq!(trail[2]["object"], *acme.org_id);
+    assert!(trail[3]["object"].as_str().unwrap().starts_with("grt_"));
+    assert_eq!(trail[4]["object"], *acme.org_id);
+    assert_eq!(broken(&world, &acme).await, None);
+    world.close().await;
+}
+
+/// Nobody asks for them at that instant, and a security person wonders where they come from.
+async fn credit_and_plans_that_come_by_themselves_are_told(database: Database) {
+    let world = World::on(database).at("2031-01-20T00:00:00Z").await;
+    let acme = world.team("acme").await;
+    let planned = "plan --organization acme scale --at 2031-02-10T00:00:00Z --reason 'as agreed'";
+    let _ = says(&world, planned).await.is_done();
+    world.advance("28d").await;
+    world.settle().await;
+    let trail = trail(&world, &acme).await;
+    assert_eq!(
+        acts(&trail)[3..],
+        [
+            ("plan.change", "operator"),
+            ("credit.grant", "platform"),
+            ("credit.grant", "platform"),
+            ("plan.take_effect", "platform"),
+        ],
+        "what comes with the month, then what the larger plan adds"
+    );
+    for (entry, plan, credits) in
+        [(&trail[4], "builder", "600.0006"), (&trail[5], "scale", "2400.002400002")]
+    {
+        let details = &entry["details"];
+        assert_eq!((&details["plan"], &details["credits"]), (&json!(plan), &json!(credits)));
+        assert_eq!(details["kind"], "plan", "{entry}");
+    }
+    assert_eq!(trail[6]["details"]["takesEffectAt"], "2031-02-10T00:00:00Z");
     assert_eq!(broken(&world, &acme).await, None);
     world.close().await;
 }
@@ -157,7 +204,7 @@ async fn a_refused_request_is_no_act(database: Database) {
     let reader = acme.key("sandbox:read").await;
     reader.post("/v1/sandboxes", json!({})).await.refused(403, "forbidden");
     let trail = trail(&world, &acme).await;
-    assert!(acts(&trail).iter().all(|(action, _)| *action == "key.create"), "{trail:?}");
+    assert!(acts(&trail)[2..].iter().all(|(action, _)| *action == "key.create"), "{trail:?}");
     world.close().await;
 }
 
@@ -177,7 +224,7 @@ async fn it_holds_no_secret(database: Database) {
 async fn a_changed_entry_is_found(database: Database) {
     for column in ["actor", "action", "object", "outcome", "origin", "request_id", "details"] {
         let world = World::on(database).await;
-        let acme = five(&world).await;
+        let acme = seven(&world).await;
         let sql = format!("update audit_entries set {column} = {column} || ' ' where seq = 3");
         tampers(&world, &sql).await;
         assert_eq!(broken(&world, &acme).await, Some(3), "{column}");
@@ -185,7 +232,7 @@ async fn a_changed_entry_is_found(database: Database) {
         world.close().await;
     }
     let world = World::on(database).await;
-    let acme = five(&world).await;
+    let acme = seven(&world).await;
     tampers(&world, "update audit_entries set at = at + 1 where seq = 2").await;
     assert_eq!(broken(&world, &acme).await, Some(2), "at");
     tampers(&world, "update audit_entries set at = at - 1 where seq = 2").await;
@@ -194,7 +241,7 @@ async fn a_changed_entry_is_found(database: Database) {
 
 async fn a_removed_entry_is_found(database: Database) {
     let world = World::on(database).await;
-    let acme = five(&world).await;
+    let acme = seven(&world).await;
     tampers(&world, "delete from audit_entries where seq = 2").await;
     assert_eq!(broken(&world, &acme).await, Some(2));
     // Closing the gap does not help.
@@ -205,7 +252,7 @@ async fn a_removed_entry_is_found(database: Database) {
 
 async fn exchanged_entries_are_found(database: Database) {
     let world = World::on(database).await;
-    let acme = five(&world).await;
+    let acme = seven(&world).await;
     for sql in [
         "update audit_entries set seq = 99 where seq = 2",
         "update audit_entries set seq = 2 where seq = 3",
@@ -219,23 +266,23 @@ async fn exchanged_entries_are_found(database: Database) {
 
 async fn an_inserted_entry_is_found(database: Database) {
     let world = World::on(database).await;
-    let acme = five(&world).await;
+    let acme = seven(&world).await;
     let insert = "insert into audit_entries (org_id, seq, at, actor, action, object, outcome, origin,
           request_id, details, hash)
         select org_id, seq + 1, at, actor, action, object, outcome, origin, request_id, details, hash
-        from audit_entries where seq = 5";
+        from audit_entries where seq = 7";
     tampers(&world, insert).await;
-    assert_eq!(broken(&world, &acme).await, Some(6));
-    tampers(&world, "delete from audit_entries where seq = 6").await;
+    assert_eq!(broken(&world, &acme).await, Some(8));
+    tampers(&world, "delete from audit_entries where seq = 8").await;
     assert_eq!(broken(&world, &acme).await, None);
     world.close().await;
 }
 
 async fn a_cut_off_end_is_found(database: Database) {
     let world = World::on(database).await;
-    let acme = five(&world).await;
-    tampers(&world, "delete from audit_entries where seq = 5").await;
-    assert_eq!(broken(&world, &acme).await, Some(5));
+    let acme = seven(&world).await;
+    tampers(&world, "delete from audit_entries where seq = 7").await;
+    assert_eq!(broken(&world, &acme).await, Some(7));
     forgets(world).await;
 }
 
@@ -251,6 +298,6 @@ async fn many_writers_keep_one_chain(database: Database) {
     assert!(made.iter().all(|answer| answer.status == 201));
     assert_eq!(broken(&world, &acme).await, None);
     let seqs: Vec<_> = trail(&world, &acme).await.iter().map(|line| line["seq"].as_i64()).collect();
-    assert_eq!(seqs, (1..=25).map(Some).collect::<Vec<_>>());
+    assert_eq!(seqs, (1..=27).map(Some).collect::<Vec<_>>());
     world.close().await;
 }

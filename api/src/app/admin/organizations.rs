@@ -8,13 +8,11 @@ use domain::{
     limits::Plan,
     organization::{Organization, check_name},
 };
-use serde_json::json;
 use store::{Page, PageRequest};
 
 use super::{AdminCaller, Begun, Change, Outcome};
 use crate::app::{
     App,
-    audit::Act,
     billing::Rules,
     error::{Error, Result},
     idempotency::{Answer, Idempotent},
@@ -65,7 +63,9 @@ pub async fn create(
         Begun::Answered(answer) => return Ok(answer),
     };
     let rules = Rules::of(&app.config);
-    let made = tenants::make_organization(&change.tx, &rules, change.now, name, plan).await;
+    let mut acts = Vec::new();
+    let new = (name, plan);
+    let made = tenants::make_organization(&change.tx, &rules, change.now, new, &mut acts).await;
     let organization = match made {
         Ok(organization) => organization,
         Err(Error::Store(store::Error::Taken(_))) => {
@@ -74,14 +74,12 @@ pub async fn create(
         }
         Err(error) => return Err(error),
     };
-    let details = json!({ "name": organization.name, "plan": organization.plan.as_str() });
-    let act = Act::done("organization.create", organization.id, details);
     let outcome = Outcome {
         answer: print(&organization),
         replay: None,
         chain: organization.id.into(),
         events: Vec::new(),
-        acts: vec![act],
+        acts,
     };
     change.commit(outcome).await
 }

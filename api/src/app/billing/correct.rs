@@ -97,9 +97,9 @@ impl Change for Correction {
         (org, now): (OrganizationId, DateTime<Utc>),
         acts: &mut Vec<Act>,
     ) -> Result<Booked> {
-        let open = Open::new(app, tx, org, now).await?;
+        let open = Open::new(app, tx, (org, now), acts).await?;
         let id = book(tx, &open, self, (org, now), acts).await?;
-        open.close(tx, org, now).await?;
+        open.close(tx, (org, now), acts).await?;
         journal::get(tx, org, id).await
     }
 }
@@ -184,7 +184,7 @@ async fn book(
         ..window.clone()
     })?;
     entry.accounts.push(account);
-    entry.write(tx, &books(), now).await?;
+    acts.extend(entry.write(tx, &books(), now).await?.acts.into_values().flatten());
     let details = json!({ "quantityMilli": quantity, "nanoCredits": amount, "reason": reason });
     acts.push(Act::done("usage.correct", id, details));
     Ok(id)

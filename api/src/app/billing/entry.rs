@@ -11,6 +11,7 @@ use domain::{
     metric::Metric,
 };
 use rust_decimal::Decimal;
+use serde_json::Value;
 use store::{
     Tx,
     billing::Billing,
@@ -26,6 +27,7 @@ use super::{
     settle::sum,
 };
 use crate::app::{
+    audit::Act,
     error::Result,
     events::{
         self, Event, Payload, Subject,
@@ -54,8 +56,20 @@ pub(super) struct Entry {
     pub plans: Vec<(OrganizationId, Plan)>,
     /// What is told of it.
     pub events: Vec<Event>,
+    /// What the platform did by itself.
+    pub acts: BTreeMap<OrganizationId, Vec<Act>>,
     lines: BTreeMap<LineKey, (i64, i64)>,
     totals: BTreeMap<TotalKey, i64>,
+}
+
+/// What is left to do when it is all written.
+#[derive(Debug, Default)]
+#[must_use]
+pub(super) struct Written {
+    /// Alerts that are new.
+    pub alerts: Vec<AlertRow>,
+    /// To be written into the audit trail: the very last thing that a transaction does.
+    pub acts: BTreeMap<OrganizationId, Vec<Act>>,
 }
 
 impl Entry {
@@ -73,6 +87,7 @@ impl Entry {
         self.alerts.extend(other.alerts);
         self.plans.extend(other.plans);
         self.events.extend(other.events);
+        self.acts.extend(other.acts);
         self.lines.extend(other.lines);
         self.totals.extend(other.totals);
     }
@@ -97,6 +112,17 @@ impl Entry {
         });
         self.events.push(Event::of_organization(org, payload, grant.starts_at));
         transaction_id
+    }
+
+    /// Notes something that the platform did by itself.
+    pub fn act(
+        &mut self,
+        org: OrganizationId,
+        action: &'static str,
+        to: impl ToString,
+        how: Value,
+    ) {
+        self.acts.entry(org).or_default().push(Act::of_platform(action, to, how));
     }
 
     /// Notes what is left of a grant, new or old.
@@ -202,13 +228,8 @@ impl Entry {
         self.lines.iter().filter(move |(key, _)| key.0 == org.uuid()).map(line_row)
     }
 
-    /// Writes it all. Returns the alerts that are new.
-    pub async fn write(
-        self,
-        tx: &Tx,
-        billing: &Billing,
-        now: DateTime<Utc>,
-    ) -> Result<Vec<AlertRow>> {
+    /// Writes it all but the audit trail, which is left to the end of the transaction.
+    pub async fn write(self, tx: &Tx, billing: &Billing, now: DateTime<Utc>) -> Result<Written> {
         billing.insert_grants(tx, &self.grants).await?;
         let left: Vec<_> = self.remaining.into_iter().collect();
         billing.update_grants(tx, &left).await?;
@@ -236,7 +257,7 @@ impl Entry {
             told.push(threshold_reached(alert)?);
         }
         events::emit(tx, &told, now).await?;
-        Ok(alerts)
+        Ok(Written { alerts, acts: self.acts })
     }
 }
 

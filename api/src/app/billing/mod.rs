@@ -27,7 +27,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::OrganizationId;
 use store::{Everyone, Tx, rows::AccountRow};
 
-use super::error::Result;
+use super::{audit::Act, error::Result};
 use crate::config::Config;
 
 /// How the books are kept: the settings that settlement needs.
@@ -65,6 +65,7 @@ pub async fn open_account(
     rules: &Rules,
     org: OrganizationId,
     now: DateTime<Utc>,
+    acts: &mut Vec<Act>,
 ) -> Result<()> {
     let from = Period::of(now).start().timestamp_micros();
     let account = AccountRow {
@@ -93,6 +94,6 @@ pub async fn open_account(
     let setting = (history::PLAN, Some(plan.as_str()));
     billing.note_change(tx, org, setting, now, "the account was opened", now).await?;
     let prices = prices::read(tx).await?;
-    settle::organization(tx, rules, &prices, org, now).await?;
+    settle::organization(tx, rules, &prices, org, now, acts).await?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use billing::{
     forecast,
     ledger::Account,
     meter::{Meter, Source, Span, merge},
-    money::{CREDIT, Exact},
+    money::{CREDIT, Exact, decimal},
     period::Period,
     plan::{self, Granted, Mode, terms},
     pricing::BASE_SIZE,
@@ -20,6 +20,7 @@ use domain::{
     id::{GrantId, OrganizationId},
     metric::Metric,
 };
+use serde_json::json;
 use store::{
     Everyone, Tx,
     billing::{Billing, Lock},
@@ -35,6 +36,7 @@ use super::{
     statements,
 };
 use crate::app::{
+    audit::Act,
     error::{Error, Result},
     events::{
         Event, Payload,
@@ -60,7 +62,8 @@ pub struct Stop {
     pub code: Code,
 }
 
-/// Settles one organization in a transaction of the caller's, who holds no other account.
+/// Settles one organization in a transaction of the caller's, who holds no other account. What the
+/// caller is to write down of it goes to `acts`.
 ///
 /// # Errors
 /// `Missing` without an account; when the database refuses.
@@ -70,6 +73,7 @@ pub async fn organization(
     prices: &PriceLists,
     org: OrganizationId,
     now: DateTime<Utc>,
+    acts: &mut Vec<Act>,
 ) -> Result<Option<Stop>> {
     let billing = store::billing(Everyone::for_worker("billing"));
     let account = billing.lock_account(tx, org).await?;
@@ -79,8 +83,9 @@ pub async fn organization(
     for book in books {
         stop = one(tx, &billing, rules, prices, book, &mut entry, now).await?;
     }
-    let alerts = entry.write(tx, &billing, now).await?;
-    announce(&alerts);
+    let written = entry.write(tx, &billing, now).await?;
+    announce(&written.alerts);
+    acts.extend(written.acts.into_values().flatten());
     Ok(stop)
 }
 
@@ -171,6 +176,14 @@ fn plan_credit(
         let key = format!("grant:{}:{}:{from}", kind.as_str(), due.plan.as_str());
         let coming = settle::grant(&grant, key, due.starts_at, open, None).map_err(sum)?;
         entry.grant(book.org, &mut book.account, &grant, &coming, now);
+        let details = json!({
+            "kind": kind.as_str(),
+            "credits": decimal(amount).to_string(),
+            "plan": due.plan.as_str(),
+            "startsAt": due.starts_at,
+            "expiresAt": due.expires_at,
+        });
+        entry.act(book.org, "credit.grant", grant.id, details);
         book.grants.push(grant);
     }
     credit::sort(&mut book.grants);
@@ -186,6 +199,12 @@ fn plan_credit(
             takes_effect_at: at,
         });
         entry.events.push(Event::of_organization(book.org, payload, at));
+        let details = json!({
+            "plan": plan.as_str(),
+            "previousPlan": book.plan.as_str(),
+            "takesEffectAt": at,
+        });
+        entry.act(book.org, "plan.take_effect", book.org, details);
         (book.plan, book.next_plan) = (plan, None);
         entry.plans.push((book.org, plan));
     }

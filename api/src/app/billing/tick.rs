@@ -18,6 +18,7 @@ use super::{
 use crate::{
     app::{
         App,
+        audit::{self, Actor},
         error::{Error, Result},
     },
     work::reconcile,
@@ -66,9 +67,13 @@ pub async fn round(app: &Arc<App>) -> Result<bool> {
         }
     }
     match entry.write(&tx, &billing, now).await {
-        Ok(alerts) => {
+        Ok(written) => {
+            // In the order of their ids, as whoever else holds several chains.
+            for (org, acts) in &written.acts {
+                audit::write(&tx, *org, &Actor::platform(), acts, now).await?;
+            }
             tx.commit().await?;
-            settle::announce(&alerts);
+            settle::announce(&written.alerts);
         }
         Err(error) if is_nonsense(&error) => {
             // Somebody's rows are in the way; whose, only each of them alone can tell.
@@ -163,7 +168,9 @@ async fn settle_one(
     let rules = Rules::of(&app.config);
     let prices = app.prices.get(app.db.read(), now).await?;
     let tx = app.db.begin().await?;
-    let stop = settle::organization(&tx, &rules, &prices, org, now).await?;
+    let mut acts = Vec::new();
+    let stop = settle::organization(&tx, &rules, &prices, org, now, &mut acts).await?;
+    audit::write(&tx, org, &Actor::platform(), &acts, now).await?;
     tx.commit().await?;
     Ok(stop.filter(|stop| stop.at <= now))
 }

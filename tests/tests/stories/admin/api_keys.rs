@@ -82,8 +82,8 @@ async fn a_rotated_key_works_until_the_very_instant(database: Database) {
     successor.get("/v1/projects").await.is(200);
     let trail = trail(&world, acme.org_id.parse::<OrganizationId>().unwrap()).await;
     let told = [["key.create", &*owner.id, "ok"], ["key.rotate", &*owner.id, "ok"]];
-    assert_eq!(acts(&trail)[1..], told);
-    assert_eq!(trail[2]["details"]["replacedBy"], id.as_str());
+    assert_eq!(acts(&trail)[3..], told);
+    assert_eq!(trail[4]["details"]["replacedBy"], id.as_str());
     world.close().await;
 }
 

@@ -59,19 +59,23 @@ async fn operators_look_after_a_customer(database: Database) {
         told,
         [
             ["organization.create", support],
+            ["credit.grant", "platform"],
             ["credit.grant", billing],
             ["member.add", owner],
             ["key.create", owner],
             ["sandbox.create", &key_id],
             ["sandbox.end", "platform"],
             ["plan.change", billing],
+            ["credit.grant", "platform"],
+            ["plan.take_effect", "platform"],
             ["key.create", owner],
             ["key.rotate", owner],
             ["organization.suspend", support],
             ["organization.resume", support],
+            ["credit.grant", "platform"],
         ]
     );
-    assert_eq!(trail["data"][4]["object"], sandbox.as_str());
+    assert_eq!(trail["data"][5]["object"], sandbox.as_str());
     world.close().await;
 }
 

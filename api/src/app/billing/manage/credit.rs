@@ -114,7 +114,7 @@ impl Change for NewGrant {
         acts: &mut Vec<Act>,
     ) -> Result<Credited> {
         let (grant, reason) = (self.check(now)?, check_reason(&self.reason)?);
-        let open = Open::new(app, tx, org, now).await?;
+        let open = Open::new(app, tx, (org, now), acts).await?;
         // Apart from the keys of plan credit, which would else be refused when it is due.
         let key = format!("grant:operator:{}", self.key);
         if let Some(found) = find(tx, org, &key).await? {
@@ -139,8 +139,8 @@ impl Change for NewGrant {
         let mut entry = Entry::default();
         let id = entry.grant(org, &mut account, &grant, &coming, now);
         entry.accounts.push(account);
-        entry.write(tx, &accounts(), now).await?;
-        open.close(tx, org, now).await?;
+        acts.extend(entry.write(tx, &accounts(), now).await?.acts.into_values().flatten());
+        open.close(tx, (org, now), acts).await?;
         booked(tx, org, id, true).await
     }
 }
@@ -157,7 +157,7 @@ impl Change for TakeBack {
     ) -> Result<Credited> {
         let (amount, reason) = (above_zero(self.credits)?, check_reason(&self.reason)?);
         check_key(&self.key)?;
-        let open = Open::new(app, tx, org, now).await?;
+        let open = Open::new(app, tx, (org, now), acts).await?;
         let key = format!("take-back:operator:{}", self.key);
         if let Some(found) = find(tx, org, &key).await? {
             let taken =
@@ -186,11 +186,11 @@ impl Change for TakeBack {
         let id = entry.book(org, &mut account, &transaction, now);
         entry.left(&grant);
         entry.accounts.push(account);
-        entry.write(tx, &accounts(), now).await?;
+        acts.extend(entry.write(tx, &accounts(), now).await?.acts.into_values().flatten());
         let credits = self.credits.normalize().to_string();
         let details = json!({ "credits": credits, "transactionId": id, "reason": reason });
         acts.push(Act::done("credit.take_back", grant.id, details));
-        open.close(tx, org, now).await?;
+        open.close(tx, (org, now), acts).await?;
         booked(tx, org, id, true).await
     }
 }

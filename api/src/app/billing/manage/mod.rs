@@ -101,17 +101,27 @@ pub(super) struct Open {
 
 impl Open {
     /// Settles the account, and holds it from here on.
-    pub async fn new(app: &App, tx: &Tx, org: OrganizationId, now: DateTime<Utc>) -> Result<Self> {
+    pub async fn new(
+        app: &App,
+        tx: &Tx,
+        (org, now): (OrganizationId, DateTime<Utc>),
+        acts: &mut Vec<Act>,
+    ) -> Result<Self> {
         // Without one, its account would be what is said to be missing.
         store::organizations::get(tx, org).await?;
         let (rules, prices) = (Rules::of(&app.config), prices::read(tx).await?);
-        settling::organization(tx, &rules, &prices, org, now).await?;
+        settling::organization(tx, &rules, &prices, org, now, acts).await?;
         Ok(Self { prices, rules })
     }
 
     /// Settles again, now that something is different.
-    pub async fn close(&self, tx: &Tx, org: OrganizationId, now: DateTime<Utc>) -> Result<()> {
-        settling::organization(tx, &self.rules, &self.prices, org, now).await?;
+    pub async fn close(
+        &self,
+        tx: &Tx,
+        (org, now): (OrganizationId, DateTime<Utc>),
+        acts: &mut Vec<Act>,
+    ) -> Result<()> {
+        settling::organization(tx, &self.rules, &self.prices, org, now, acts).await?;
         // A server that dies now leaves the rest to any worker.
         accounts().wake(tx, org, now).await?;
         Ok(())

@@ -70,14 +70,14 @@ impl Change for SetPlan {
             let text = format!("this installation does not offer the plan {}", plan.as_str());
             return Err(Refused::invalid("plan", text).into());
         }
-        let open = Open::new(app, tx, org, now).await?;
+        let open = Open::new(app, tx, (org, now), acts).await?;
         let current = store::organizations::lock(tx, org).await?.organization;
         store::organizations::set_plan(tx, org, current.plan, Some((plan, at))).await?;
         let setting = (PLAN, Some(plan.as_str()));
         accounts().note_change(tx, org, setting, at, &reason, now).await?;
         let details = json!({ "plan": plan.as_str(), "takesEffectAt": at, "reason": reason });
         acts.push(Act::done("plan.change", org, details));
-        open.close(tx, org, now).await?;
+        open.close(tx, (org, now), acts).await?;
         Ok(store::organizations::get(tx, org).await?)
     }
 }
@@ -100,7 +100,7 @@ impl Change for SetSpendCap {
                 Refused::invalid("cap", "cap must be zero or more, with at most nine places")
             })?),
         };
-        let open = Open::new(app, tx, org, now).await?;
+        let open = Open::new(app, tx, (org, now), acts).await?;
         let mut account = accounts().lock_account(tx, org).await?;
         account.spend_cap = nano;
         accounts().update_accounts(tx, &[account]).await?;
@@ -109,7 +109,7 @@ impl Change for SetSpendCap {
         accounts().note_change(tx, org, setting, now, &reason, now).await?;
         let details = json!({ "cap": text, "reason": reason });
         acts.push(Act::done("spend_cap.set", org, details));
-        open.close(tx, org, now).await?;
+        open.close(tx, (org, now), acts).await?;
         Ok(nano)
     }
 }
