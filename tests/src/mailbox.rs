@@ -107,6 +107,18 @@ impl Mailbox {
         queue
     }
 
+    /// Declares a further queue, which refuses everything but one message, and returns its name.
+    pub async fn adds_full_queue(&mut self) -> String {
+        let queue = format!("{}.full", self.queue);
+        let mut bounded = FieldTable::default();
+        bounded.insert("x-max-length".into(), AMQPValue::LongInt(1));
+        bounded.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        self.channel().await.queue_declare(queue.as_str().into(), durable, bounded).await.unwrap();
+        self.binds_queue(&queue, "crownest.#").await;
+        queue
+    }
+
     /// Publishes messages once more, as a relay does that was not told of a confirm.
     pub async fn repeats(&mut self, messages: &[Message]) {
         let channel = self.channel().await;

@@ -14,6 +14,7 @@ stories![
     a_database_that_is_away_leaves_the_rest,
     confirms_are_counted,
     returns_are_counted,
+    refusals_of_the_broker_are_counted_and_nothing_is_lost,
 ];
 
 fn requests(operation: &str, status: &str) -> String {
@@ -262,6 +263,30 @@ async fn returns_are_counted(database: Database) {
         ("crownest_publisher_confirms_total", keys + credit),
         ("crownest_outbox_events", 0.0),
     ]);
+    world.close().await;
+    mailbox.close().await;
+}
+
+/// A queue that is full says no to the event for all of them; once it is gone, everything arrives.
+async fn refusals_of_the_broker_are_counted_and_nothing_is_lost(database: Database) {
+    let Some(mut mailbox) = Mailbox::open().await else { return };
+    mailbox.declares().await;
+    mailbox.binds("crownest.#").await;
+    let full = mailbox.adds_full_queue().await;
+    let world = World::on(database).measured().with(mailbox.settings()).await;
+    world.expects_warning("the broker is lost; connecting again");
+    let acme = world.team("acme").await;
+    let sandbox = acme.starts(json!({})).await;
+    acme.kills(&sandbox).await;
+    let nacks = async || {
+        let seen = world.scrapes().await;
+        (seen.number("crownest_publisher_nacks_total") >= 2.0).then_some(())
+    };
+    world.until("refusals of the broker", nacks).await;
+    let waiting = "select count(*) from outbox_events where published_at is null";
+    assert!(world.number(waiting).await > 0, "what was refused waits");
+    mailbox.deletes(&full).await;
+    mailbox.has_everything(&world).await;
     world.close().await;
     mailbox.close().await;
 }
