@@ -21,12 +21,13 @@ const fn package(
     Package { folder, uses, tests_use }
 }
 
-const PACKAGES: [(&str, Package); 9] = [
+const PACKAGES: [(&str, Package); 10] = [
     ("domain", package("domain", &[], &[])),
     ("billing", package("billing", &["domain"], &[])),
     ("protocol", package("drivers/protocol", &[], &[])),
     ("drivers", package("drivers", &["domain", "protocol"], &[])),
-    ("guest", package("drivers/guest", &["protocol"], &["domain", "drivers"])),
+    ("entropy", package("drivers/entropy", &[], &[])),
+    ("guest", package("drivers/guest", &["entropy", "protocol"], &["domain", "drivers"])),
     ("migrations", package("migrations", &[], &[])),
     ("store", package("store", &["domain", "migrations"], &["store"])),
     ("api", package("api", &["billing", "domain", "drivers", "migrations", "store"], &[])),

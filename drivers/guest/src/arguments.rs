@@ -18,7 +18,7 @@ pub struct Arguments {
 /// Where clients connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
-    /// Standard input is a listening Unix stream socket.
+    /// Standard input is a listening stream socket, such as a vsock.
     Stdin,
     /// A Unix socket to make at this path.
     Path(PathBuf),

@@ -1,8 +1,8 @@
 //! The binary `crownest-guest`: the agent, or (as `exec-child`) the first moments of a command's
-//! shell, or (as `machine`) the first process of a machine. Only tells them apart; the work is in the
-//! library.
+//! shell, or (as `machine`, or started by a kernel as `init`) the first process of a machine. Only tells
+//! them apart; the work is in the library.
 
-use std::{env, io::Write as _, process::ExitCode};
+use std::{env, io::Write as _, path::Path, process::ExitCode};
 
 use guest::{
     arguments::Arguments,
@@ -12,8 +12,16 @@ use guest::{
 };
 
 fn main() -> ExitCode {
-    let mut arguments = env::args_os().skip(1).peekable();
-    let error = if arguments.next_if(|first| first == child::VERB).is_some() {
+    let mut arguments = env::args_os().peekable();
+    let name = arguments.next();
+    let is_init = std::process::id() == 1
+        && name
+            .is_some_and(|name| Path::new(&name).file_name().is_some_and(|n| n == machine::INIT));
+    let error = if is_init {
+        match machine::init() {
+            Err(error) => error,
+        }
+    } else if arguments.next_if(|first| first == child::VERB).is_some() {
         child::exec(arguments)
     } else {
         let ended = if arguments.next_if(|first| first == machine::VERB).is_some() {

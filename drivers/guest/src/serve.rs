@@ -4,7 +4,10 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::{AsFd as _, RawFd},
+    os::{
+        fd::{AsFd as _, OwnedFd, RawFd},
+        unix::net::UnixListener,
+    },
     sync::{Arc, RwLock, mpsc},
     time::Duration,
 };
@@ -19,7 +22,6 @@ use rustix::{
     stdio::dup2_stdin,
 };
 use tokio::{
-    net::UnixListener,
     runtime::{self, Runtime},
     signal::unix::{SignalKind, signal},
     sync::Notify,
@@ -78,7 +80,7 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
         let commands = Commands::new(reaper, Arc::clone(&workspace));
         let agent = Agent::new(commands, workspace, Arc::clone(&greeted));
         tokio::select! {
-            served = serve(UnixListener::from_std(listener)?, agent) => served,
+            served = serve(listener, agent) => served,
             () = idle(arguments.exit_if_idle, &greeted) => Ok(()),
         }
     })
@@ -131,20 +133,18 @@ fn close_inherited() -> io::Result<()> {
     Ok(())
 }
 
-fn take_listener(listen: &Listen) -> io::Result<std::os::unix::net::UnixListener> {
-    let listener = match listen {
+fn take_listener(listen: &Listen) -> io::Result<OwnedFd> {
+    match listen {
         Listen::Stdin => {
             let socket = io::stdin().as_fd().try_clone_to_owned()?;
             dup2_stdin(File::open("/dev/null")?)?;
-            socket.into()
+            Ok(socket)
         }
-        Listen::Path(path) => std::os::unix::net::UnixListener::bind(path)?,
-    };
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+        Listen::Path(path) => Ok(UnixListener::bind(path)?.into()),
+    }
 }
 
-async fn serve(listener: UnixListener, agent: Agent) -> io::Result<()> {
+async fn serve(listener: OwnedFd, agent: Agent) -> io::Result<()> {
     let service = GuestServer::new(agent)
         .max_decoding_message_size(MAX_REQUEST)
         .max_encoding_message_size(MAX_ANSWER);
@@ -157,7 +157,7 @@ async fn serve(listener: UnixListener, agent: Agent) -> io::Result<()> {
         // A client that gives up many calls at once is no attacker.
         .http2_max_pending_accept_reset_streams(Some(MAX_STREAMS as usize))
         .add_service(service)
-        .serve_with_incoming(incoming::connections(listener))
+        .serve_with_incoming(incoming::connections(listener)?)
         .await
         .map_err(io::Error::other)
 }

@@ -30,11 +30,11 @@ pub trait Host {
 fn processes(id: SandboxId) -> Vec<String> {
     let of_sandbox = |path: &Path| {
         let arguments = fs::read_to_string(path.join("cmdline")).unwrap_or_default();
-        arguments.contains(&format!("/{id}/"))
+        arguments.contains(&format!("/{id}/")).then(|| arguments.replace('\0', " "))
     };
     let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let found = entries.filter(|entry| of_sandbox(&entry.path()));
-    found.map(|entry| entry.file_name().into_string().unwrap()).collect()
+    let found = entries.filter_map(|entry| of_sandbox(&entry.path()));
+    found.collect()
 }
 
 /// Removes the sandbox and sees that nothing of it is left on the host.

@@ -1,28 +1,28 @@
-//! The first process of a machine of its own: serves `Machine`, tells the host that it is up, and once
-//! it is told what the machine is to be, starts the agent as an ordinary user. Ends when the agent ends,
-//! so that a machine never goes on without one.
+//! The first process of a machine of its own: prepares it, serves `Machine`, tells the host that it is up,
+//! and once it is told what the machine is to be, starts the agent as an ordinary user. Ends when the
+//! agent ends, so that a machine never goes on without one.
 
+mod init;
+mod ports;
 mod service;
 
-use std::{
-    ffi::OsString,
-    fs, io,
-    os::{
-        fd::OwnedFd,
-        unix::net::{UnixListener, UnixStream},
-    },
-    path::{Path, PathBuf},
-};
+use std::{convert::Infallible, ffi::OsString, io, path::PathBuf};
 
-use protocol::{AGENT_PORT, MACHINE_PORT, READY_PORT, machine_server::MachineServer};
+use nix::sys::reboot::{RebootMode, reboot};
+use protocol::{AGENT_PORT, MACHINE_PORT, machine_server::MachineServer};
 use tokio::{runtime, sync::oneshot};
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
-use self::service::{Kept, Service};
+use self::{
+    ports::Ports,
+    service::{Kept, Service},
+};
+use crate::incoming;
 
 /// The first argument that makes the binary the first process of a machine.
 pub const VERB: &str = "machine";
+/// What the kernel calls the first program of an initial file system.
+pub const INIT: &str = "init";
 
 /// What the machine was started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,44 +57,45 @@ impl MachineArguments {
     }
 }
 
-/// Serves until the agent ends.
+/// Serves until the agent ends, in a machine that is none: its ports are Unix sockets, and nothing is
+/// prepared.
 ///
 /// # Errors
 /// The ports could not be made, nobody on the host waits for this machine, or serving broke off.
 pub fn run(arguments: &MachineArguments) -> io::Result<()> {
-    let agent: OwnedFd = listen(&arguments.ports, AGENT_PORT)?.into();
-    let control = listen(&arguments.ports, MACHINE_PORT)?;
-    control.set_nonblocking(true)?;
+    serve(&Ports::Directory(arguments.ports.clone()), arguments.workspace.clone())
+}
+
+/// Is the first process of a machine until that is switched off.
+///
+/// # Errors
+/// Only that the machine could not be switched off.
+pub fn init() -> io::Result<Infallible> {
+    let served =
+        init::prepare().and_then(|()| serve(&Ports::Vsock, PathBuf::from(protocol::WORKSPACE)));
+    if let Err(error) = served {
+        init::complain(&error);
+    }
+    Ok(reboot(RebootMode::RB_POWER_OFF)?)
+}
+
+fn serve(ports: &Ports, workspace: PathBuf) -> io::Result<()> {
+    let agent = ports.listen(AGENT_PORT)?;
+    let control = ports.listen(MACHINE_PORT)?;
     let (ended, agent_ended) = oneshot::channel();
-    let service = Service::new(Kept { agent, workspace: arguments.workspace.clone(), ended });
+    let service = Service::new(Kept { agent, workspace, ended });
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let incoming = UnixListenerStream::new(tokio::net::UnixListener::from_std(control)?);
         let serving = Server::builder()
             .add_service(MachineServer::new(service))
-            .serve_with_incoming(incoming);
-        knock(&arguments.ports)?;
+            .serve_with_incoming(incoming::connections(control)?);
+        ports.knock()?;
         tokio::select! {
             served = serving => served.map_err(io::Error::other),
             // Nobody else holds the sender, so it is told or dropped at the agent's end.
             _ = agent_ended => Ok(()),
         }
     })
-}
-
-/// A socket left by a machine before this one is in the way of nobody.
-fn listen(ports: &Path, port: u32) -> io::Result<UnixListener> {
-    let path = ports.join(port.to_string());
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    UnixListener::bind(path)
-}
-
-/// Tells the host that the ports are open. Says nothing: whoever hears the knock may be gone by then.
-fn knock(ports: &Path) -> io::Result<()> {
-    UnixStream::connect(ports.join(format!("host-{READY_PORT}"))).map(drop)
 }
 
 #[cfg(test)]

@@ -2,8 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File},
-    io::{self, Write as _},
+    fs, io,
     os::{fd::OwnedFd, unix::process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -33,7 +32,7 @@ const ENVIRONMENT: [(&str, &str); 6] = [
 ];
 /// The running binary, whatever happens to the file it was started from.
 const OWN_BINARY: &str = "/proc/self/exe";
-const ENTROPY_BYTES: std::ops::RangeInclusive<usize> = 32..=256;
+const ENTROPY_BYTES: std::ops::RangeInclusive<usize> = 32..=entropy::N_BYTES;
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const ID_DIGITS: usize = 32;
 
@@ -108,11 +107,10 @@ fn refresh(told: &RefreshRequest) -> Result<(), Status> {
     if !ENTROPY_BYTES.contains(&told.entropy.len()) {
         return Err(Status::invalid_argument("entropy has 32 to 256 bytes"));
     }
-    let stirred = File::options().write(true).open("/dev/urandom");
-    stirred.and_then(|mut pool| pool.write_all(&told.entropy)).map_err(trouble)?;
     if !is_alone() {
         return Ok(());
     }
+    entropy::reseed(&told.entropy).map_err(trouble)?;
     let now = Timespec {
         tv_sec: told.now_unix_micros.div_euclid(MICROS_PER_SECOND),
         tv_nsec: told.now_unix_micros.rem_euclid(MICROS_PER_SECOND) * 1000,
