@@ -1,7 +1,7 @@
 # The doors of the project; behind them is plain cargo, and one script each in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test clients crash broker-crash oracle bench lint openapi clean
+.PHONY: help quickstart test clients crash broker-crash test-microvm oracle bench lint openapi clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -22,6 +22,9 @@ crash: ## Kill the server at 20 random points of its work (CRASH_POINTS, CRASH_S
 
 broker-crash: ## Break the broker 200 times in every way while clients work (BROKER_POINTS, CRASH_SEED)
 	@tests/tests/broker/run
+
+test-microvm: ## Test real machines with the VMM that CROWNEST_CLOUD_HYPERVISOR names (TESTS: a part of a test's name)
+	@tests/microvm/run $(TESTS)
 
 oracle: ## Bill a million simulated lifetimes against a second computation (ORACLE_LIFETIMES, ORACLE_SEED)
 	@scripts/packages build

@@ -102,7 +102,13 @@ impl Sandbox {
     }
 
     /// Has the VMM make the machine, and the machine start its agent.
-    async fn bring_up(&self, spec: &Spec, door: Door, now: DateTime<Utc>) -> Result<()> {
+    /// `now` tells the time once the machine is up, which may take long.
+    async fn bring_up(
+        &self,
+        spec: &Spec,
+        door: Door,
+        now: impl Fn() -> Result<DateTime<Utc>>,
+    ) -> Result<()> {
         let client = Client::new(self.run());
         let answer = loop {
             match client.ping().await {
@@ -118,7 +124,7 @@ impl Sandbox {
         let stream = vsock::connect(&self.run(), MACHINE_PORT).await?;
         let mut machine = MachineControl::over(Box::new(stream)).await.map_err(silent)?;
         let Spec { env, limits, .. } = spec;
-        let begin = Begin { id: self.hold.id, env, n_pids: limits.n_pids, now };
+        let begin = Begin { id: self.hold.id, env, n_pids: limits.n_pids, now: now()? };
         machine.begin(&begin).await.map_err(silent)?;
         let guest = Guest::over(Box::new(self.connect().await?)).await.map_err(silent)?;
         guest.hello().await.map(drop).map_err(silent)
@@ -162,8 +168,12 @@ impl Held for Sandbox {
         directory.write(&record)?;
         groups.join(launcher.process.pid)?;
         let vmm = launcher.go().await?;
+        let now = || {
+            directory.write(&record)?;
+            directory.written_at()
+        };
         tokio::select! {
-            up = self.bring_up(spec, door, directory.written_at()?) => up?,
+            up = self.bring_up(spec, door, now) => up?,
             failure = launcher.end() => return Err(failure),
         }
         record.inside = Some(vmm);

@@ -3,9 +3,9 @@
 //! every wait has an end.
 
 use std::{
-    io,
+    fs, io,
     os::unix::{fs::PermissionsExt as _, net::UnixListener as StdListener},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -57,7 +57,10 @@ async fn line(stream: &mut UnixStream) -> io::Result<String> {
 
 /// Where a machine knocks.
 #[derive(Debug)]
-pub(super) struct Door(UnixListener);
+pub(super) struct Door {
+    listener: UnixListener,
+    path: PathBuf,
+}
 
 impl Door {
     /// Must be there before the machine starts.
@@ -71,13 +74,15 @@ impl Door {
             listener.set_nonblocking(true)?;
             UnixListener::from_std(listener)
         };
-        make().doing("listen in", directory).map(Self)
+        let listener = make().doing("listen in", directory)?;
+        Ok(Self { listener, path: directory.join(name) })
     }
 
     /// Waits for the knock. Nobody listens after that, so a machine that starts anew powers off.
     pub async fn knock(self) -> Result<()> {
-        let knocked = self.0.accept().await;
-        knocked.map(drop).map_err(|error| Failure::host(format!("nobody knocks: {error}")))
+        let knocked = self.listener.accept().await;
+        knocked.map(drop).map_err(|error| Failure::host(format!("nobody knocks: {error}")))?;
+        fs::remove_file(&self.path).doing("remove", &self.path)
     }
 }
 

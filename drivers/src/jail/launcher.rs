@@ -163,7 +163,14 @@ pub(crate) fn unstarted(error: &io::Error, uid: Option<u32>) -> Failure {
 /// Turns a complaint of the shell, of bubblewrap or of the agent into a failure.
 pub(crate) fn explained(complaint: &str) -> Failure {
     let says = |texts: &[&str]| texts.iter().any(|text| complaint.contains(text));
-    let (kind, remedy) = if says(&["not found", "Unknown option"]) {
+    let (kind, remedy) = if says(&["hypervisor interface"]) {
+        (
+            ErrorKind::Unsupported,
+            "; the VMM's user may not use the host's virtualization: give it to a group that is not \
+             root's (chgrp kvm /dev/kvm && chmod 660 /dev/kvm), or load its module (modprobe kvm-intel \
+             or kvm-amd) if there is none",
+        )
+    } else if says(&["not found", "Unknown option"]) {
         (ErrorKind::Unsupported, "; install bubblewrap 0.8 or later")
     } else if says(&["No space left", "Resource temporarily", "Cannot allocate", "Too many open"]) {
         (ErrorKind::NoCapacity, "")

@@ -1,0 +1,102 @@
+//! A host whose virtualization runs stock kernels, with the images that `make test-microvm` has built.
+
+use std::{env, fs, path::PathBuf, sync::Arc, thread, time::Duration};
+
+use async_trait::async_trait;
+use domain::id::SandboxId;
+use drivers::{
+    Driver,
+    cloud_hypervisor::{CloudHypervisor, CloudHypervisorConfig},
+    contract::Subject,
+};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use tempfile::TempDir;
+use tokio::runtime;
+
+use crate::traces::Host;
+
+/// The VMM's path, as for the server's setting.
+const VMM: &str = "CROWNEST_CLOUD_HYPERVISOR";
+/// The directory with a kernel, an initramfs and images.
+const IMAGES: &str = "CROWNEST_MACHINE_IMAGES";
+
+/// A state directory of its own; no machine is left over, however a test ends.
+pub struct RealHost {
+    pub config: CloudHypervisorConfig,
+    _directory: TempDir,
+}
+
+impl RealHost {
+    pub fn new() -> Self {
+        let directory =
+            tempfile::Builder::new().prefix("crownest-").tempdir().expect("a directory");
+        Self { config: config(directory.path().join("state")), _directory: directory }
+    }
+
+    /// Kills a machine's VMM; returns once it is gone.
+    pub async fn kill_vmm(&self, id: SandboxId) {
+        let vmm = self.vmm(id);
+        kill_process(vmm, Signal::KILL).unwrap();
+        while test_kill_process(vmm).is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The process of a machine's VMM.
+    fn vmm(&self, id: SandboxId) -> Pid {
+        let path = self.run_directory(id).join("record.json");
+        let record: serde_json::Value =
+            serde_json::from_slice(&fs::read(path).expect("a record")).expect("it is JSON");
+        let pid = record["agent"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+        pid.and_then(Pid::from_raw).expect("it names the process")
+    }
+}
+
+/// The configuration with a state directory, for whoever only knows that.
+pub fn config(state_dir: PathBuf) -> CloudHypervisorConfig {
+    let named = |name: &str| {
+        PathBuf::from(env::var_os(name).unwrap_or_else(|| panic!("{name} is not set")))
+    };
+    let images = named(IMAGES);
+    CloudHypervisorConfig { vmm: named(VMM), ..CloudHypervisorConfig::new(state_dir, images) }
+}
+
+impl Host for RealHost {
+    fn driver(&self) -> Arc<dyn Driver> {
+        Arc::new(CloudHypervisor::new(self.config.clone()))
+    }
+
+    fn state_dir(&self) -> PathBuf {
+        self.config.state_dir.clone()
+    }
+}
+
+#[async_trait]
+impl Subject for RealHost {
+    fn driver(&self) -> Arc<dyn Driver> {
+        Host::driver(self)
+    }
+
+    async fn crash(&self, id: SandboxId) {
+        self.kill_vmm(id).await;
+    }
+
+    fn pass(&self, _: Duration) {}
+}
+
+impl Drop for RealHost {
+    fn drop(&mut self) {
+        let driver = Host::driver(self);
+        // The test's own runtime cannot be waited for here.
+        let removing = thread::spawn(move || {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                for observed in driver.list().await.unwrap_or_default() {
+                    let _ = driver.remove(observed.id).await;
+                }
+            });
+            Ok::<_, std::io::Error>(())
+        });
+        let _ = removing.join();
+    }
+}

@@ -1,0 +1,11 @@
+//! The Cloud Hypervisor driver with real machines: `make test-microvm`, which says what it needs. Not a part
+//! of `cargo test`, because few machines can run it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on is a failed test")]
+
+mod contract;
+mod host;
+mod isolation;
+mod servers;
+#[expect(dead_code, reason = "machines of this kind are not killed at every step of their making")]
+#[path = "../suite/traces.rs"]
+mod traces;
