@@ -42,6 +42,7 @@ impl MachineControl {
             env: begin.env.clone().into_iter().collect(),
             machine_id: begin.id.uuid().simple().to_string(),
             n_pids: begin.n_pids,
+            network: None,
         };
         within(DEADLINE, self.client.begin(request)).await.map(drop)
     }

@@ -61,7 +61,7 @@ impl Service {
 #[tonic::async_trait]
 impl Machine for Service {
     async fn begin(&self, request: Request<BeginRequest>) -> Result<Response<BeginReply>, Status> {
-        let BeginRequest { refresh: told, env, machine_id, n_pids } = request.into_inner();
+        let BeginRequest { refresh: told, env, machine_id, n_pids, .. } = request.into_inner();
         if let Some(told) = told {
             refresh(&told)?;
         }
