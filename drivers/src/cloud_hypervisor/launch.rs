@@ -84,6 +84,8 @@ pub(super) struct View {
     pub run: PathBuf,
     /// `/dev/kvm`, unless a test has another.
     pub kvm: PathBuf,
+    /// `/dev/net/tun` likewise, for a machine with a network.
+    pub tun: Option<PathBuf>,
     /// The host's libraries; none for a VMM that is linked statically.
     pub libraries: Vec<Library>,
 }
@@ -97,15 +99,17 @@ pub(super) enum Library {
 
 impl View {
     /// What root gathers: names in the stage, and what is to be found there.
-    pub fn gathered(&self) -> [(&'static str, &Path); 6] {
-        [
-            ("vmm", &self.vmm),
-            ("kernel", &self.kernel),
-            ("initramfs", &self.initramfs),
-            ("image", &self.image),
-            ("run", &self.run),
-            ("kvm", &self.kvm),
-        ]
+    pub fn gathered(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let all = [
+            ("vmm", Some(&self.vmm)),
+            ("kernel", Some(&self.kernel)),
+            ("initramfs", Some(&self.initramfs)),
+            ("image", Some(&self.image)),
+            ("run", Some(&self.run)),
+            ("kvm", Some(&self.kvm)),
+            ("tun", self.tun.as_ref()),
+        ];
+        all.into_iter().filter_map(|(name, path)| Some((name, path?.as_path())))
     }
 
     /// The same view of what root has gathered.
@@ -118,6 +122,7 @@ impl View {
             image: stage.join("image"),
             run: stage.join("run"),
             kvm: stage.join("kvm"),
+            tun: self.tun.as_ref().map(|_| stage.join("tun")),
             ..self.clone()
         }
     }
@@ -192,6 +197,9 @@ impl Arguments {
         }
         self.add(["--proc", "/proc", "--dev", "/dev"]);
         self.add(["--dev-bind"]).add([view.kvm.as_os_str(), OsStr::new("/dev/kvm")]);
+        if let Some(tun) = &view.tun {
+            self.add(["--dev-bind"]).add([tun.as_os_str(), OsStr::new("/dev/net/tun")]);
+        }
         let vmm_inside = vmm_inside(id);
         for (from, to) in [
             (&view.vmm, vmm_inside.as_str()),
@@ -223,6 +231,7 @@ mod tests {
             image: "/images/base".into(),
             run: "/state/vm".into(),
             kvm: "/dev/kvm".into(),
+            tun: Some("/dev/net/tun".into()),
             libraries: vec![
                 Library::Directory("/usr".into()),
                 Library::Link { path: "/lib".into(), target: "usr/lib".into() },
@@ -254,6 +263,7 @@ mod tests {
             jail.replace("/stage/kernel", "/boot/vmlinux").replace("/stage/run", "/state/vm");
         let jail = jail
             .replace("/stage/kvm", "/dev/kvm")
+            .replace("/stage/tun", "/dev/net/tun")
             .replace("/stage/", "/images/")
             .replace("/images/image", "/images/base");
         let before = "/bin/bash -ec <prepare> prepare\n-- /usr/bin/bwrap\n";
