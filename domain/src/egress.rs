@@ -87,12 +87,7 @@ impl EgressPolicy {
     }
 
     const fn of(mode: EgressMode) -> Self {
-        Self {
-            mode,
-            allow_cidrs: Vec::new(),
-            deny_cidrs: Vec::new(),
-            allow_ports: BTreeSet::new(),
-        }
+        Self { mode, allow_cidrs: Vec::new(), deny_cidrs: Vec::new(), allow_ports: BTreeSet::new() }
     }
 
     /// Checks a policy. A list that is empty is as good as none.

@@ -164,7 +164,7 @@ mod tests {
             template: Template { slug: "python".to_owned(), version_id },
             env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             limits: Limits { cpu_milli: 1000, memory_mib: 64, disk_mib: 3, n_pids: 7 },
-        egress: EgressPolicy::allow_all(),
+            egress: EgressPolicy::allow_all(),
         }
     }
 

@@ -3,6 +3,7 @@
 //! agent ends, so that a machine never goes on without one.
 
 mod init;
+mod network;
 mod ports;
 mod service;
 
@@ -86,6 +87,9 @@ fn serve(ports: &Ports, workspace: PathBuf) -> io::Result<()> {
     let service = Service::new(Kept { agent, workspace, ended });
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        if matches!(ports, Ports::Vsock) {
+            network::open_loopback().await?;
+        }
         let serving = Server::builder()
             .add_service(MachineServer::new(service))
             .serve_with_incoming(incoming::connections(control)?);

@@ -17,6 +17,7 @@ use rustix::{
 use tokio::{process::Child, sync::oneshot};
 use tonic::{Request, Response, Status};
 
+use super::network::{self, Settings};
 use crate::locked::lock;
 
 /// The user that the agent and all commands run as.
@@ -60,19 +61,24 @@ impl Service {
 #[tonic::async_trait]
 impl Machine for Service {
     async fn begin(&self, request: Request<BeginRequest>) -> Result<Response<BeginReply>, Status> {
-        let BeginRequest { refresh: told, env, machine_id, n_pids, .. } = request.into_inner();
+        let BeginRequest { refresh: told, env, machine_id, n_pids, network } = request.into_inner();
         if let Some(told) = told {
             refresh(&told)?;
         }
         if machine_id.len() != ID_DIGITS || !machine_id.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(Status::invalid_argument("a machine id has 32 hexadecimal digits"));
         }
-        let mut kept = lock(&self.kept);
-        let Some(Kept { agent, workspace, ended }) = kept.take() else {
+        let network = network.as_ref().map(Settings::of).transpose();
+        let network = network.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let kept = lock(&self.kept).take();
+        let Some(Kept { agent, workspace, ended }) = kept else {
             return Ok(Response::new(BeginReply { begun_now: false }));
         };
         if is_alone() {
             set_identity(&machine_id).map_err(trouble)?;
+            if let Some(network) = network {
+                network::set_up(&network).await.map_err(trouble)?;
+            }
         }
         let child = start(agent, &workspace, &env, n_pids).map_err(trouble)?;
         tokio::spawn(async move {

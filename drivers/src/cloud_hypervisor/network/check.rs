@@ -20,11 +20,15 @@ use crate::{
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// Says what is missing, or what does not work.
-pub(in crate::cloud_hypervisor) async fn check(config: &CloudHypervisorConfig) -> Result<Vec<Limitation>> {
+pub(in crate::cloud_hypervisor) async fn check(
+    config: &CloudHypervisorConfig,
+) -> Result<Vec<Limitation>> {
     let Some(network) = Network::of(config) else {
         let remedy = match config.network {
             Some(_) => "Run the server as root: networks take its privileges.",
-            None => "Set machine_network to addresses that nothing else has, such as 100.96.0.0/18.",
+            None => {
+                "Set machine_network to addresses that nothing else has, such as 100.96.0.0/18."
+            }
         };
         return Ok(vec![limitation("Sandboxes have no network.", remedy)]);
     };
@@ -132,7 +136,9 @@ fn dropping(chains: &str) -> Result<Vec<String>> {
             && chain.policy.as_deref() == Some("drop")
     };
     let dropping = chains.filter(drops);
-    Ok(dropping.map(|Chain { family, table, name, .. }| format!("{family} {table} {name}")).collect())
+    Ok(dropping
+        .map(|Chain { family, table, name, .. }| format!("{family} {table} {name}"))
+        .collect())
 }
 
 #[cfg(test)]

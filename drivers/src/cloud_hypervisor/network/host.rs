@@ -6,11 +6,7 @@ use std::{fs, net::Ipv4Addr, path::Path};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 
-use super::{
-    addresses::MAX_RESOLVERS,
-    rules::HOST_PREFIX,
-    tools,
-};
+use super::{addresses::MAX_RESOLVERS, rules::HOST_PREFIX, tools};
 use crate::jail::failure::{Failure, Result};
 
 /// What networks are made for. More goes through on some hosts, but hardly ever to the end of the way.

@@ -30,13 +30,13 @@ use rustix::{
     net::{AddressFamily, SocketType, netdevice::name_to_index, socket},
 };
 
-pub(super) use self::{addresses::GUEST_MAC, check::check, rules::GUEST};
 use self::{
     addresses::Addresses,
     commands::{INSIDE, Plan},
     host::Host,
     rules::Rules,
 };
+pub(super) use self::{addresses::GUEST_MAC, check::check, rules::GUEST};
 use super::CloudHypervisorConfig;
 use crate::{
     guest::Card,
@@ -151,7 +151,13 @@ pub(super) async fn close(uid: u32) -> Result<()> {
     }
     match tools::run("ip", ["link", "delete", "dev", &name], "").await {
         // It goes by itself a moment after the last process inside.
-        Err(failure) => if is_there(&name)? { Err(failure) } else { Ok(()) },
+        Err(failure) => {
+            if is_there(&name)? {
+                Err(failure)
+            } else {
+                Ok(())
+            }
+        }
         Ok(_) => Ok(()),
     }
 }

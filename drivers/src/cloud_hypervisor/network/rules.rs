@@ -305,8 +305,7 @@ mod tests {
 
     use super::*;
 
-    const RESOLVERS: [Ipv4Addr; 2] =
-        [Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(203, 0, 113, 53)];
+    const RESOLVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(203, 0, 113, 53)];
     const OWN: [Ipv4Addr; 2] = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(203, 0, 113, 9)];
 
     fn policy(mode: &str, allow: &[&str], deny: &[&str], ports: &[i64]) -> EgressPolicy {

@@ -81,13 +81,9 @@ pub(super) async fn run<A: AsRef<std::ffi::OsStr>>(
 }
 
 fn judge(program: &str, ended: io::Result<Output>) -> Result<String> {
-    let output = ended.map_err(|error| {
-        match NEEDED.iter().find(|(name, _)| *name == program) {
-            Some((name, package)) if error.kind() == io::ErrorKind::NotFound => {
-                missing(name, package)
-            }
-            _ => Failure::host(format!("cannot start {program}: {error}")),
-        }
+    let output = ended.map_err(|error| match NEEDED.iter().find(|(name, _)| *name == program) {
+        Some((name, package)) if error.kind() == io::ErrorKind::NotFound => missing(name, package),
+        _ => Failure::host(format!("cannot start {program}: {error}")),
     })?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
