@@ -9,7 +9,7 @@ use super::{
     CloudHypervisorConfig,
     convert::Landlock,
     images,
-    lifecycle::{kvm_group, landlock},
+    machine::{kvm_group, landlock},
     network,
     version::Version,
 };

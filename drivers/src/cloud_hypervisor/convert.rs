@@ -1,13 +1,14 @@
 //! Turns a spec into the configuration of a machine. Pure, so that a change of it shows in a test; the
 //! paths are those inside of the VMM's jail, the same for every machine.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{
     network,
     wire::{
-        ConsoleConfig, ConsoleMode, CpusConfig, DiskConfig, ImageType, MemoryConfig, NetConfig,
-        PayloadConfig, RngConfig, VmConfig, VsockConfig,
+        ConsoleConfig, ConsoleMode, CpusConfig, DiskConfig, ImageType, MemoryConfig,
+        MemoryRestoreMode, MemoryZoneConfig, NetConfig, PayloadConfig, RestoreConfig, RngConfig,
+        VmConfig, VsockConfig,
     },
 };
 use crate::spec::Spec;
@@ -22,6 +23,12 @@ pub(super) const IMAGE: &str = "/vm/image";
 pub(super) const RUN: &str = "/vm/run";
 /// The sandbox's own disk, in that directory.
 pub(super) const DISK: &str = "disk";
+/// The memory of a golden machine, or of one that got a copy of it, in that directory.
+pub(super) const MEMORY: &str = "memory";
+/// Where a machine is written down, and what one is restored from, in that directory.
+pub(super) const SNAPSHOT: &str = "snapshot";
+/// The memory that clones share, inside.
+pub(super) const GOLDEN: &str = "/vm/golden";
 /// The API's socket, in that directory.
 pub(super) const API: &str = "api";
 /// The socket that stands for the machine's vsock, in that directory.
@@ -49,10 +56,32 @@ pub(super) enum Net {
     None,
 }
 
+/// Where the memory of a machine is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Memory {
+    /// Its own alone.
+    Own,
+    /// In a file, in which it stays when the machine ends.
+    InFile,
+}
+
 /// The machine of a spec.
-pub(super) fn vm_config(spec: &Spec, landlock: Landlock, net: Net) -> VmConfig {
+pub(super) fn vm_config(spec: &Spec, landlock: Landlock, net: Net, memory: Memory) -> VmConfig {
     let n_cpus = n_cpus(spec);
     let run = Path::new(RUN);
+    let n_bytes = u64::from(spec.limits.memory_mib) << 20;
+    let memory = match memory {
+        Memory::Own => MemoryConfig { size: n_bytes, zones: None },
+        Memory::InFile => MemoryConfig {
+            size: 0,
+            zones: Some(vec![MemoryZoneConfig {
+                id: "memory".to_owned(),
+                size: n_bytes,
+                file: run.join(MEMORY),
+                shared: true,
+            }]),
+        },
+    };
     VmConfig {
         payload: PayloadConfig {
             kernel: KERNEL.into(),
@@ -60,7 +89,7 @@ pub(super) fn vm_config(spec: &Spec, landlock: Landlock, net: Net) -> VmConfig {
             cmdline: CMDLINE.to_owned(),
         },
         cpus: CpusConfig { boot_vcpus: n_cpus, max_vcpus: n_cpus, nested: false },
-        memory: MemoryConfig { size: u64::from(spec.limits.memory_mib) << 20, zones: None },
+        memory,
         disks: vec![
             DiskConfig { path: IMAGE.into(), readonly: true, image_type: ImageType::Raw },
             DiskConfig { path: run.join(DISK), readonly: false, image_type: ImageType::Raw },
@@ -81,6 +110,21 @@ pub(super) fn vm_config(spec: &Spec, landlock: Landlock, net: Net) -> VmConfig {
     }
 }
 
+/// Where the VMM writes a machine down.
+pub(super) fn snapshot() -> PathBuf {
+    Path::new(RUN).join(SNAPSHOT)
+}
+
+/// What the VMM makes of what lies there: a machine that goes on at once.
+pub(super) fn restore() -> RestoreConfig {
+    RestoreConfig {
+        source_url: format!("file://{}", snapshot().display()),
+        // What is in the file is mapped, and what was not is not there.
+        memory_restore_mode: MemoryRestoreMode::Copy,
+        resume: true,
+    }
+}
+
 /// As many processors as it takes to use the CPU time that the control group leaves it.
 pub(super) fn n_cpus(spec: &Spec) -> u32 {
     spec.limits.cpu_milli.div_ceil(MILLI_PER_CPU).max(1)
@@ -95,11 +139,13 @@ mod tests {
     fn a_machine_is_this_configuration() {
         let limits = Limits { cpu_milli: 1500, memory_mib: 512, disk_mib: 64, n_pids: 7 };
         let spec = Spec { limits, ..contract::spec() };
-        let config = vm_config(&spec, Landlock::On, Net::Card);
+        let config = vm_config(&spec, Landlock::On, Net::Card, Memory::Own);
         let text = serde_json::to_string_pretty(&config).unwrap();
         assert_eq!(text, include_str!("convert.golden.json").trim_end());
-        let config = vm_config(&spec, Landlock::Off, Net::None);
+        let config = vm_config(&spec, Landlock::Off, Net::None, Memory::InFile);
         assert!(!config.landlock_enable && config.net.is_none());
+        let zones = config.memory.zones.unwrap();
+        assert_eq!((config.memory.size, zones[0].size, zones[0].shared), (0, 512 << 20, true));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 
 use domain::id::SandboxId;
 
-use super::convert::{API, IMAGE, INITRAMFS, KERNEL, RUN};
+use super::convert::{API, GOLDEN, IMAGE, INITRAMFS, KERNEL, RUN};
 
 /// What the server's shell does: waits, then becomes what its arguments say.
 pub(super) const SCRIPT: &str = "IFS= read -r go <&1 || exit 1\nexec \"$@\" 3>&1 >/dev/null\n";
@@ -80,6 +80,8 @@ pub(super) struct View {
     pub kernel: PathBuf,
     pub initramfs: PathBuf,
     pub image: PathBuf,
+    /// The memory that the machine begins with and shares with others.
+    pub golden: Option<PathBuf>,
     /// The directory that the VMM may write to.
     pub run: PathBuf,
     /// `/dev/kvm`, unless a test has another.
@@ -105,6 +107,7 @@ impl View {
             ("kernel", Some(&self.kernel)),
             ("initramfs", Some(&self.initramfs)),
             ("image", Some(&self.image)),
+            ("golden", self.golden.as_ref()),
             ("run", Some(&self.run)),
             ("kvm", Some(&self.kvm)),
             ("tun", self.tun.as_ref()),
@@ -120,6 +123,7 @@ impl View {
             kernel: stage.join("kernel"),
             initramfs: stage.join("initramfs"),
             image: stage.join("image"),
+            golden: self.golden.as_ref().map(|_| stage.join("golden")),
             run: stage.join("run"),
             kvm: stage.join("kvm"),
             tun: self.tun.as_ref().map(|_| stage.join("tun")),
@@ -209,6 +213,9 @@ impl Arguments {
         ] {
             self.add(["--ro-bind"]).add([from.as_os_str(), OsStr::new(to)]);
         }
+        if let Some(golden) = &view.golden {
+            self.add(["--ro-bind"]).add([golden.as_os_str(), OsStr::new(GOLDEN)]);
+        }
         self.add(["--bind"]).add([view.run.as_os_str(), OsStr::new(RUN)]);
         self.add(["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--"]);
         self.add([&vmm_inside, "--api-socket", &format!("path={RUN}/{API}")]);
@@ -229,6 +236,7 @@ mod tests {
             kernel: "/boot/vmlinux".into(),
             initramfs: "/images/initramfs".into(),
             image: "/images/base".into(),
+            golden: Some("/images/golden".into()),
             run: "/state/vm".into(),
             kvm: "/dev/kvm".into(),
             tun: Some("/dev/net/tun".into()),

@@ -7,18 +7,23 @@ mod convert;
 mod images;
 mod launch;
 mod lifecycle;
+mod machine;
 mod network;
 mod version;
 mod vsock;
+mod warm;
 pub mod wire;
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use domain::id::SandboxId;
 
-use self::lifecycle::Sandbox;
 pub use self::network::NetworkConfig;
+use self::{
+    lifecycle::{Preparation, Sandbox},
+    warm::{Recipe, Stock, Way},
+};
 use crate::{
     driver::{BoxedStream, Driver, DriverError, ErrorKind, Verb},
     jail::{
@@ -53,6 +58,8 @@ pub struct CloudHypervisorConfig {
     pub n_uids: u32,
     /// What the VMM finds as `/dev/kvm`.
     pub kvm: PathBuf,
+    /// Whether sandboxes begin with machines that were booted ahead.
+    pub warm_start: bool,
     /// The network of machines; none: they have none, as where the server is not root.
     pub network: Option<NetworkConfig>,
 }
@@ -72,16 +79,57 @@ impl CloudHypervisorConfig {
             first_uid: jail::FIRST_UID,
             n_uids: jail::N_UIDS,
             kvm: "/dev/kvm".into(),
+            warm_start: true,
             network: Some(NetworkConfig::default()),
         }
     }
 }
 
+/// How a sandbox started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With the memory of a golden machine, which others share.
+    Clone,
+    /// With a copy of it.
+    Copy,
+    /// With a boot.
+    Boot,
+}
+
+impl Start {
+    /// Every way, the quickest first.
+    pub const ALL: [Self; 3] = [Self::Clone, Self::Copy, Self::Boot];
+
+    /// The way as metrics name it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Clone => "clone",
+            Self::Copy => "copy",
+            Self::Boot => "boot",
+        }
+    }
+
+    const fn of(way: Way) -> Self {
+        match way {
+            Way::Clone => Self::Clone,
+            Way::Copy => Self::Copy,
+        }
+    }
+}
+
 /// The Cloud Hypervisor driver.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct CloudHypervisor {
     config: CloudHypervisorConfig,
     promise: Promise,
+    stock: Arc<Stock>,
+}
+
+impl fmt::Debug for CloudHypervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CloudHypervisor").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 impl CloudHypervisor {
@@ -90,11 +138,48 @@ impl CloudHypervisor {
     pub fn new(mut config: CloudHypervisorConfig) -> Self {
         config.state_dir = jail::absolute(&config.state_dir);
         config.images = jail::absolute(&config.images);
-        Self { config, promise: Promise::default() }
+        let stock = Arc::new(Stock::new(&config.state_dir, None));
+        Self { config, promise: Promise::default(), stock }
+    }
+
+    /// The same, telling how each sandbox started.
+    #[must_use]
+    pub fn telling(mut self, told: impl Fn(Start) + Send + Sync + 'static) -> Self {
+        self.stock = Arc::new(Stock::new(&self.config.state_dir, Some(Arc::new(told))));
+        self
+    }
+
+    /// Makes the golden machine that sandboxes of a spec begin with, if it is not there, and waits for it.
+    /// Otherwise the first sandbox that had to boot has it made.
+    ///
+    /// # Errors
+    /// As [`Driver::ensure`].
+    pub async fn prepare(&self, spec: &Spec) -> Result<(), DriverError> {
+        let (driver, spec) = (self.clone(), spec.clone());
+        to_the_end(Verb::Ensure, async move {
+            let Self { config, promise, stock } = &driver;
+            let recipe =
+                Recipe::new(config, &spec, images::image(&config.images, &spec.template)?)?;
+            if stock.find(&recipe)?.is_some() {
+                return Ok(());
+            }
+            let preparation = Preparation::new(config, promise, stock, &recipe);
+            preparation.ensure(&recipe).await?;
+            preparation.remove().await
+        })
+        .await
     }
 
     fn sandbox(&self, id: SandboxId) -> Sandbox {
-        Sandbox::new(&self.config, &self.promise, id)
+        Sandbox::new(&self.config, &self.promise, &self.stock, id)
+    }
+
+    /// Sweeps away machines that a dead server was about to prepare, and golden ones that have changed.
+    async fn tidy_stock(&self) -> Result<(), Failure> {
+        let Self { config, promise, stock } = self;
+        let preparation = |id| Preparation::with_id(config, promise, stock, id);
+        hold::list(stock.workshop(), preparation).await?;
+        stock.check().await
     }
 }
 
@@ -106,8 +191,12 @@ impl Driver for CloudHypervisor {
 
     #[tracing::instrument(skip_all)]
     async fn check(&self) -> Result<Vec<Limitation>, DriverError> {
-        let (config, promise) = (self.config.clone(), self.promise.clone());
-        to_the_end(Verb::Check, async move { check::check(&config, &promise).await }).await
+        let driver = self.clone();
+        to_the_end(Verb::Check, async move {
+            driver.tidy_stock().await?;
+            check::check(&driver.config, &driver.promise).await
+        })
+        .await
     }
 
     #[tracing::instrument(skip_all, fields(sandbox = %id))]

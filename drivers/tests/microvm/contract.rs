@@ -1,9 +1,22 @@
-//! What every driver does, done by real machines.
+//! What every driver does, done by real machines: by such that boot, and by such that begin with what
+//! another was.
 
-use crate::host::RealHost;
+mod booted {
+    use crate::host::RealHost;
 
-async fn subject() -> RealHost {
-    RealHost::new()
+    async fn subject() -> RealHost {
+        RealHost::new()
+    }
+
+    drivers::contract!(subject);
 }
 
-drivers::contract!(subject);
+mod woken {
+    use crate::host::RealHost;
+
+    async fn subject() -> RealHost {
+        RealHost::warm().await
+    }
+
+    drivers::contract!(subject);
+}

@@ -1,17 +1,17 @@
 //! A host whose virtualization runs stock kernels, with the images that `make test-microvm` has built.
 
-use std::{env, fs, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{env, fs, os::unix::fs::symlink, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use async_trait::async_trait;
 use domain::id::SandboxId;
 use drivers::{
     Driver,
     cloud_hypervisor::{CloudHypervisor, CloudHypervisorConfig},
-    contract::Subject,
+    contract::{Subject, spec},
 };
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
-use tokio::runtime;
+use tokio::{runtime, sync::OnceCell};
 
 use crate::traces::Host;
 
@@ -27,10 +27,29 @@ pub struct RealHost {
 }
 
 impl RealHost {
+    /// Its machines boot.
     pub fn new() -> Self {
         let directory =
             tempfile::Builder::new().prefix("crownest-").tempdir().expect("a directory");
-        Self { config: config(directory.path().join("state")), _directory: directory }
+        let config = config(directory.path().join("state"));
+        let config = CloudHypervisorConfig { warm_start: false, ..config };
+        Self { config, _directory: directory }
+    }
+
+    /// Its machines begin with one that was booted ahead, once for all such hosts of this process.
+    pub async fn warm() -> Self {
+        static PREPARED: OnceCell<PathBuf> = OnceCell::const_new();
+        let stock = PREPARED.get_or_init(async || {
+            // Ends with the folder for temporary files of this run.
+            let state = env::temp_dir().join(format!("crownest-stock-{}", std::process::id()));
+            CloudHypervisor::new(config(state.clone())).prepare(&spec()).await.unwrap();
+            state.join("warm")
+        });
+        let mut host = Self::new();
+        host.config.warm_start = true;
+        fs::create_dir(&host.config.state_dir).unwrap();
+        symlink(stock.await, host.config.state_dir.join("warm")).unwrap();
+        host
     }
 
     /// Kills a machine's VMM; returns once it is gone.

@@ -9,3 +9,4 @@ mod servers;
 #[expect(dead_code, reason = "machines of this kind are not killed at every step of their making")]
 #[path = "../suite/traces.rs"]
 mod traces;
+mod warm;

@@ -90,4 +90,20 @@ mod cloud_hypervisor {
     }
 
     drivers::contract!(subject);
+
+    /// Machines that begin with what another one was.
+    mod woken {
+        use drivers::contract::spec;
+
+        use super::MachineHost;
+
+        async fn subject() -> MachineHost {
+            let mut host = MachineHost::new();
+            host.config.warm_start = true;
+            host.cloud_hypervisor().prepare(&spec()).await.unwrap();
+            host
+        }
+
+        drivers::contract!(subject);
+    }
 }

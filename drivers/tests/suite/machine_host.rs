@@ -42,6 +42,11 @@ impl MachineHost {
         Self { config, directory, _hypervisor: hypervisor }
     }
 
+    /// The driver under its own name.
+    pub fn cloud_hypervisor(&self) -> CloudHypervisor {
+        CloudHypervisor::new(self.config.clone())
+    }
+
     /// Has the stand-in do something wrong: a word and a name, such as `refuse vm.boot`.
     pub fn set_fault(&self, fault: &str) {
         fs::write(&self.config.initramfs, format!("{fault}\n")).expect("a file");
@@ -58,13 +63,14 @@ pub fn config(directory: &Path) -> CloudHypervisorConfig {
     CloudHypervisorConfig {
         vmm: STAND_IN.into(),
         kvm: directory.join("kvm"),
+        warm_start: false,
         ..CloudHypervisorConfig::new(directory.join("state"), directory.join("images"))
     }
 }
 
 impl Host for MachineHost {
     fn driver(&self) -> Arc<dyn Driver> {
-        Arc::new(CloudHypervisor::new(self.config.clone()))
+        Arc::new(self.cloud_hypervisor())
     }
 
     fn state_dir(&self) -> PathBuf {

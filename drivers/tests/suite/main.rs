@@ -14,3 +14,4 @@ mod machines;
 mod schema;
 mod simulated;
 mod traces;
+mod warm_starts;

@@ -28,6 +28,18 @@ enum State {
     Shutdown,
 }
 
+/// Whether a machine is still to knock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Knock {
+    Comes,
+    Heard,
+}
+
+/// What stands for the state of a machine.
+const STATE: &str = "a machine of the stand-in";
+/// What is written to memory that stays when the machine ends.
+const TOUCHED: &[u8] = b"booted";
+
 #[derive(Debug)]
 struct Vm {
     config: Value,
@@ -71,7 +83,7 @@ impl Machine {
         }
     }
 
-    async fn make(&self, name: &str, told: Value) -> Result<(), Refusal> {
+    async fn make(self: &Arc<Self>, name: &str, told: Value) -> Result<(), Refusal> {
         let mut vm = self.vm.lock().await;
         if vm.is_some() {
             return Err(Refusal(StatusCode::NOT_FOUND, "there is a machine already".to_owned()));
@@ -80,10 +92,23 @@ impl Machine {
             (told, State::Created)
         } else {
             let url = told["source_url"].as_str().unwrap_or_default();
-            let path = PathBuf::from(url.trim_start_matches("file://")).join("config.json");
-            let text = fs::read_to_string(path).map_err(|error| trouble(&error))?;
-            let config = serde_json::from_str(&text).map_err(|error| trouble(&error.into()))?;
-            (config, State::Paused)
+            let snapshot = PathBuf::from(url.trim_start_matches("file://"));
+            let read = |name: &str| {
+                let text = fs::read_to_string(snapshot.join(name))?;
+                Ok(serde_json::from_str::<Value>(&text)?)
+            };
+            let config = read("config.json").map_err(|error| trouble(&error))?;
+            let state = read("state.json").map_err(|error| trouble(&error))?;
+            if state != STATE {
+                let text = "that is no state of a machine".to_owned();
+                return Err(Refusal(StatusCode::INTERNAL_SERVER_ERROR, text));
+            }
+            map_memory(&config).map_err(|error| trouble(&error))?;
+            let resumes = told["resume"].as_bool().unwrap_or_default();
+            if resumes {
+                self.run(&config, Knock::Heard).await.map_err(|error| trouble(&error))?;
+            }
+            (config, if resumes { State::Running } else { State::Paused })
         };
         *vm = Some(Vm { config, state });
         Ok(())
@@ -95,7 +120,8 @@ impl Machine {
         let Vm { config, state } = vm.as_mut().ok_or_else(no_vm)?;
         match (name, *state) {
             ("vm.boot", Created | Shutdown) => {
-                self.boot(config).await.map_err(|error| trouble(&error))?;
+                map_memory(config).map_err(|error| trouble(&error))?;
+                self.run(config, Knock::Comes).await.map_err(|error| trouble(&error))?;
                 *state = Running;
             }
             ("vm.pause", Running) => *state = Paused,
@@ -104,8 +130,10 @@ impl Machine {
             ("vm.resize" | "vm.power-button", Running) => {}
             ("vm.snapshot", Paused) => {
                 let url = told["destination_url"].as_str().unwrap_or_default();
-                let path = PathBuf::from(url.trim_start_matches("file://")).join("config.json");
-                fs::write(path, config.to_string()).map_err(|error| trouble(&error))?;
+                let snapshot = PathBuf::from(url.trim_start_matches("file://"));
+                let write = |name: &str, text: &str| fs::write(snapshot.join(name), text);
+                write("config.json", &config.to_string()).map_err(|error| trouble(&error))?;
+                write("state.json", &json!(STATE).to_string()).map_err(|error| trouble(&error))?;
             }
             _ => {
                 let text = format!("{name} is not for a machine that is {state:?}");
@@ -116,7 +144,7 @@ impl Machine {
     }
 
     /// Has the machine run, and this process end when it ends.
-    async fn boot(self: &Arc<Self>, config: &Value) -> io::Result<()> {
+    async fn run(self: &Arc<Self>, config: &Value, knock: Knock) -> io::Result<()> {
         let text = |value: &Value| value.as_str().map(PathBuf::from).unwrap_or_default();
         for path in [&config["payload"]["kernel"], &config["payload"]["initramfs"]] {
             fs::read(text(path))?;
@@ -130,6 +158,10 @@ impl Machine {
         let vsock = text(&config["vsock"]["socket"]);
         let listener = UnixListener::bind(&vsock)?;
         let never_ready = fault("never", "ready");
+        // What was written down had knocked before, so its ports were open.
+        if knock == Knock::Heard && line(&mut kvm).await? != "ready" {
+            return Err(io::Error::other("the machine ended"));
+        }
         tokio::spawn(async move {
             loop {
                 let event = line(&mut kvm).await.unwrap_or_default();
@@ -169,6 +201,28 @@ impl Machine {
         stream.write_all(b"OK 1073741824\n").await?;
         copy_bidirectional(&mut stream, &mut far).await.map(drop)
     }
+}
+
+/// Opens memory that is in a file as the VMM does: to write to it only if what is written is to stay.
+fn map_memory(config: &Value) -> io::Result<()> {
+    for zone in config["memory"]["zones"].as_array().into_iter().flatten() {
+        let path = zone["file"].as_str().map(PathBuf::from).unwrap_or_default();
+        let is_shared = zone["shared"].as_bool().unwrap_or_default();
+        if path.starts_with("/vm/golden") && fault("refuse", "clones") {
+            return Err(io::Error::other("it was told to"));
+        }
+        let mut file = fs::File::options().read(true).write(is_shared).open(path)?;
+        if is_shared {
+            io::Write::write_all(&mut file, TOUCHED)?;
+        } else {
+            let mut found = [0; TOUCHED.len()];
+            io::Read::read_exact(&mut file, &mut found)?;
+            if found != TOUCHED {
+                return Err(io::Error::other("that is no memory of a machine"));
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn ask(order: &Value) -> io::Result<UnixStream> {

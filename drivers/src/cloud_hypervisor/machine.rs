@@ -1,0 +1,359 @@
+//! Starts one VMM in its jail, and a machine in that: by a boot, or with what another machine was when it
+//! had booted. Who wants it for what, and what comes after an accident, is `lifecycle`'s.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::{OpenOptionsExt as _, chown},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use domain::{egress::EgressPolicy, id::SandboxId};
+use protocol::{AGENT_PORT, MACHINE_PORT};
+use tokio::{net::UnixStream, process::Command, time::timeout};
+
+use super::{
+    CloudHypervisorConfig,
+    client::Client,
+    convert::{self, DISK, Landlock, MEMORY, Memory, Net, SNAPSHOT},
+    images,
+    launch::{self, User, View},
+    network::Network,
+    version::Version,
+    vsock::{self, Door},
+    warm::{Golden, Way},
+};
+use crate::{
+    guest::{Begin, Card, Guest, MachineControl},
+    jail::{
+        self,
+        failure::{Doing, Failure, Result},
+        groups::{Groups, Promise},
+        hold::{Hold, silent},
+        launcher::{self, Launch, Launcher, Script},
+        processes::Process,
+        program,
+        record::private_directory,
+    },
+    spec::{Limits, Spec},
+};
+
+/// What the VMM itself needs besides the machine's memory.
+const VMM_MIB: u32 = 128;
+/// The VMM's own threads, and one for each queue of its devices.
+const VMM_THREADS: u32 = 64;
+/// Between two looks for the API of a VMM that was just started.
+const API_RETRY: Duration = Duration::from_millis(2);
+/// A VMM that was told to ends within this.
+const GOLDEN_END: Duration = Duration::from_secs(10);
+
+/// What a machine begins with.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Beginning<'a> {
+    /// A boot.
+    Boot,
+    /// A boot, to be what others begin with. It ends when that is written down.
+    Golden,
+    /// What a golden machine was.
+    Woken(&'a Golden, Way),
+}
+
+/// A machine, whether it is there or not.
+#[derive(Debug, Clone)]
+pub(super) struct Machine {
+    pub config: CloudHypervisorConfig,
+    pub hold: Hold,
+    promise: Promise,
+}
+
+impl Machine {
+    /// `state_dir` is where it is held.
+    pub fn new(
+        config: &CloudHypervisorConfig,
+        state_dir: &Path,
+        promise: &Promise,
+        id: SandboxId,
+    ) -> Self {
+        let uids = jail::uids(config.first_uid, config.n_uids);
+        let hold = Hold::new(state_dir, id, uids, launch::vmm_inside(id));
+        Self { config: config.clone(), hold, promise: promise.clone() }
+    }
+
+    /// Opens a stream to the agent of a sandbox that runs.
+    pub async fn connect(&self) -> Result<UnixStream> {
+        vsock::connect(&self.run(), AGENT_PORT).await
+    }
+
+    /// The directory that its VMM may write to.
+    pub fn run(&self) -> PathBuf {
+        self.hold.directory.path.join("vm")
+    }
+
+    /// Starts the VMM and has it begin; returns once the agent answers, or with a golden machine once it
+    /// has ended. What there is of it is on record from the first step on.
+    pub async fn start(
+        &self,
+        spec: &Spec,
+        image: &Path,
+        beginning: Beginning<'_>,
+    ) -> Result<DateTime<Utc>> {
+        let directory = &self.hold.directory;
+        directory.create(spec)?;
+        let uid = self.hold.claim_user().await?;
+        let mut record = self.hold.begin_record()?;
+        let door = self.furnish(spec, beginning, uid).await?;
+        let groups = Groups::make(&self.hold.id.to_string(), &vmm_limits(spec), &self.promise)?;
+        let mut launcher = Launcher::start(self.launch(spec, image, beginning, uid)?)?;
+        record.launcher = Some(launcher.process);
+        record.groups.clone_from(&groups.directories);
+        directory.write(&record)?;
+        groups.join(launcher.process.pid)?;
+        let process = launcher.go().await?;
+        let vmm = Vmm { process, uid, door };
+        let now = || {
+            directory.write(&record)?;
+            directory.written_at()
+        };
+        tokio::select! {
+            up = self.bring_up(spec, vmm, beginning, now) => up?,
+            failure = launcher.end() => return Err(failure),
+        }
+        if matches!(beginning, Beginning::Golden) {
+            // It may end before it answers; what counts is that it does.
+            let _ = Client::new(self.run()).shut_down_vmm().await;
+            let ended = timeout(GOLDEN_END, launcher.end()).await;
+            ended.map_err(|_| Failure::timed_out("the VMM of a golden machine does not end"))?;
+        } else {
+            record.inside = Some(process);
+        }
+        directory.write(&record)?;
+        directory.written_at()
+    }
+
+    fn launch(
+        &self,
+        spec: &Spec,
+        image: &Path,
+        beginning: Beginning,
+        uid: Option<u32>,
+    ) -> Result<Launch> {
+        let config = &self.config;
+        let vmm = config.vmm()?;
+        let view = View {
+            libraries: launch::libraries(&vmm).doing("read", &vmm)?,
+            vmm,
+            kernel: images::file("kernel", &config.kernel)?,
+            initramfs: images::file("initramfs", &config.initramfs)?,
+            image: image.to_owned(),
+            golden: beginning.shared_memory(),
+            run: self.run(),
+            kvm: config.kvm.clone(),
+            tun: Network::of(config).map(|network| network.tun().to_owned()),
+        };
+        let n_processes = VMM_THREADS + convert::n_cpus(spec);
+        let kvm_group = kvm_group(&config.kvm)?;
+        let user = uid.map(|uid| User { uid, kvm_group, n_processes });
+        let bwrap = program::find_bwrap(&config.bwrap)?;
+        let stage = Path::new(jail::SHARED).join("stage");
+        if user.is_some() {
+            fs::create_dir_all(&stage).doing("create", &stage)?;
+        }
+        let (program, arguments) = launch::command(self.hold.id, &view, user, &bwrap, &stage);
+        Ok(Launch {
+            script: Script { text: launch::SCRIPT, name: "launch".into() },
+            program,
+            arguments,
+            // Root becomes the user on the way.
+            uid: None,
+            n_pids: n_processes,
+            stdin: Stdio::null(),
+        })
+    }
+
+    /// Has the VMM make the machine, and the machine start its agent. `now` tells the time once the
+    /// machine is up, which may take long.
+    async fn bring_up(
+        &self,
+        spec: &Spec,
+        vmm: Vmm,
+        beginning: Beginning<'_>,
+        now: impl Fn() -> Result<DateTime<Utc>>,
+    ) -> Result<()> {
+        let Vmm { process, uid, door } = vmm;
+        let client = Client::new(self.run());
+        let (card, ()) = tokio::try_join!(
+            self.open_network(process, uid, &spec.egress),
+            answers_in_a_version(&client)
+        )?;
+        let net = if card.is_some() { Net::Card } else { Net::None };
+        match (beginning, door) {
+            (Beginning::Woken(..), _) | (_, None) => client.restore(&convert::restore()).await?,
+            (Beginning::Boot | Beginning::Golden, Some(door)) => {
+                let memory = match beginning {
+                    Beginning::Golden => Memory::InFile,
+                    Beginning::Boot | Beginning::Woken(..) => Memory::Own,
+                };
+                client.create(&convert::vm_config(spec, landlock(), net, memory)).await?;
+                client.boot().await?;
+                door.knock().await?;
+            }
+        }
+        if matches!(beginning, Beginning::Golden) {
+            client.pause().await?;
+            client.snapshot(&convert::snapshot()).await?;
+            return Ok(());
+        }
+        let stream = vsock::connect(&self.run(), MACHINE_PORT).await?;
+        let mut machine = MachineControl::over(Box::new(stream)).await.map_err(silent)?;
+        let Spec { env, limits, .. } = spec;
+        let (now, network) = (now()?, card.as_ref());
+        let begin = Begin { id: self.hold.id, env, n_pids: limits.n_pids, now, network };
+        machine.begin(&begin).await.map_err(silent)?;
+        let guest = Guest::over(Box::new(self.connect().await?)).await.map_err(silent)?;
+        guest.hello().await.map(drop).map_err(silent)
+    }
+
+    /// Makes the machine's network, if it is to have one.
+    async fn open_network(
+        &self,
+        vmm: Process,
+        uid: Option<u32>,
+        egress: &EgressPolicy,
+    ) -> Result<Option<Card>> {
+        match (Network::of(&self.config), uid) {
+            (Some(network), Some(uid)) => network.open(vmm, uid, egress).await.map(Some),
+            (Some(_), None) | (None, _) => Ok(None),
+        }
+    }
+
+    /// Makes the directory that the VMM may write to, with the sandbox's disk in it. Only a machine that
+    /// boots knocks.
+    async fn furnish(
+        &self,
+        spec: &Spec,
+        beginning: Beginning<'_>,
+        uid: Option<u32>,
+    ) -> Result<Option<Door>> {
+        let run = self.run();
+        private_directory(&run)?;
+        let mut own = vec![run.clone()];
+        let door = match beginning {
+            Beginning::Woken(golden, way) => {
+                own.extend(golden.copy_to(&run, way).await?);
+                None
+            }
+            Beginning::Boot | Beginning::Golden => {
+                let disk = run.join(DISK);
+                make_disk(&disk, u64::from(spec.limits.disk_mib) << 20).await?;
+                own.push(disk);
+                Some(Door::make(&run)?)
+            }
+        };
+        if matches!(beginning, Beginning::Golden) {
+            let memory = run.join(MEMORY);
+            let file = File::options().write(true).create_new(true).mode(0o600).open(&memory);
+            let n_bytes = u64::from(spec.limits.memory_mib) << 20;
+            file.and_then(|file| file.set_len(n_bytes)).doing("create", &memory)?;
+            let snapshot = run.join(SNAPSHOT);
+            private_directory(&snapshot)?;
+            own.extend([memory, snapshot]);
+        }
+        if uid.is_some() {
+            for path in &own {
+                chown(path, uid, uid).doing("give away", path)?;
+            }
+        }
+        Ok(door)
+    }
+}
+
+impl Beginning<'_> {
+    /// The memory that it begins with, if it does not get a copy.
+    fn shared_memory(self) -> Option<PathBuf> {
+        match self {
+            Self::Woken(golden, Way::Clone) => Some(golden.memory()),
+            Self::Woken(_, Way::Copy) | Self::Boot | Self::Golden => None,
+        }
+    }
+}
+
+/// A VMM that was just started.
+struct Vmm {
+    process: Process,
+    /// Its user, if that is not the server's own.
+    uid: Option<u32>,
+    /// Where its machine will knock, if it boots.
+    door: Option<Door>,
+}
+
+/// Waits for the API of a VMM that was just started.
+async fn answers_in_a_version(client: &Client) -> Result<()> {
+    let answer = loop {
+        match client.ping().await {
+            Ok(answer) => break answer,
+            // Whoever waits for this also waits for the VMM's end, and not for ever.
+            Err(_) => tokio::time::sleep(API_RETRY).await,
+        }
+    };
+    Version::check(&answer.version).map(drop)
+}
+
+/// Whether this host's kernel has all of Landlock that the VMM asks for.
+pub(super) fn landlock() -> Landlock {
+    let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    let is_on = modules.trim().split(',').any(|module| module == "landlock");
+    // The third version of its interface came with 6.2.
+    if is_on && launcher::is_kernel_since(6, 2) { Landlock::On } else { Landlock::Off }
+}
+
+/// The group through which a user may use virtualization; none if everybody may, or nobody.
+pub(super) fn kvm_group(kvm: &Path) -> Result<Option<u32>> {
+    use std::os::unix::fs::MetadataExt as _;
+    const GROUP_USES: u32 = 0o060;
+    let found = fs::metadata(kvm).doing("look at", kvm)?;
+    Ok((found.mode() & GROUP_USES == GROUP_USES && found.gid() != 0).then(|| found.gid()))
+}
+
+/// What the VMM's control groups allow it.
+fn vmm_limits(spec: &Spec) -> Limits {
+    Limits {
+        memory_mib: spec.limits.memory_mib.saturating_add(VMM_MIB),
+        n_pids: VMM_THREADS + convert::n_cpus(spec),
+        ..spec.limits
+    }
+}
+
+/// Makes a disk with an empty file system, which takes no room before something is written to it.
+async fn make_disk(path: &Path, n_bytes: u64) -> Result<()> {
+    let file = File::options().write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|file| file.set_len(n_bytes)).doing("create", path)?;
+    let arguments = ["-q", "-F", "-t", "ext4", "-m", "0", "-O", "^has_journal,^resize_inode"];
+    let mut command = Command::new("mke2fs");
+    command.args(arguments).args(["-E", "nodiscard,root_owner=1000:1000"]).arg(path);
+    command.env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin").stdin(Stdio::null()).kill_on_drop(true);
+    let output = command.output().await.map_err(|error| {
+        Failure::unsupported(format!("there is no mke2fs ({error}); install e2fsprogs"))
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    Err(Failure::host(format!("cannot format {}: {}", path.display(), complaint.trim())))
+}
+
+impl CloudHypervisorConfig {
+    /// The VMM's real path.
+    pub(super) fn vmm(&self) -> Result<PathBuf> {
+        let found = program::find(&self.vmm).and_then(fs::canonicalize);
+        found.map_err(|error| {
+            let path = self.vmm.display();
+            Failure::unsupported(format!(
+                "there is no VMM at {path} ({error}); install Cloud Hypervisor {} or later and set \
+                 cloud_hypervisor to its path",
+                Version::OLDEST
+            ))
+        })
+    }
+}

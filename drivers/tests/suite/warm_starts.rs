@@ -1,0 +1,155 @@
+//! The stock of golden machines: made once, shared, checked, and no reason for a sandbox not to start.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use drivers::{
+    Driver as _, Limits, Spec,
+    cloud_hypervisor::{CloudHypervisor, Start},
+    contract::{new_id, spec},
+    guest::Guest,
+};
+
+use crate::{local_host::wait_until, machine_host::MachineHost, traces::remove_without_a_trace};
+
+type Told = Arc<Mutex<Vec<Start>>>;
+
+fn host() -> MachineHost {
+    let mut host = MachineHost::new();
+    host.config.warm_start = true;
+    host.config.network = None;
+    host
+}
+
+/// Another server on the host, and how its sandboxes started.
+fn server(host: &MachineHost) -> (CloudHypervisor, Told) {
+    let told = Told::default();
+    let heard = Arc::clone(&told);
+    (host.cloud_hypervisor().telling(move |start| heard.lock().unwrap().push(start)), told)
+}
+
+/// What is on the shelf.
+fn golden(host: &MachineHost) -> Vec<PathBuf> {
+    let shelf = host.config.state_dir.join("warm/golden");
+    fs::read_dir(shelf).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
+}
+
+async fn starts(driver: &CloudHypervisor, spec: &Spec) {
+    let id = new_id();
+    driver.ensure(id, spec).await.unwrap();
+    Guest::connect(driver, id).await.unwrap().hello().await.unwrap();
+    driver.remove(id).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_sandbox_boots_and_has_the_golden_machine_made() {
+    let host = host();
+    let (driver, told) = server(&host);
+    starts(&driver, &spec()).await;
+    wait_until(|| golden(&host).iter().any(|path| path.join("seal.json").exists()), "it is made");
+    let (other, told_other) = server(&host);
+    starts(&other, &spec()).await;
+    // Another size is another machine.
+    let larger = Spec { limits: Limits { memory_mib: 512, ..spec().limits }, ..spec() };
+    starts(&other, &larger).await;
+    assert_eq!(*told.lock().unwrap(), [Start::Boot]);
+    assert_eq!(*told_other.lock().unwrap(), [Start::Clone, Start::Boot]);
+    wait_until(|| golden(&host).len() == 2 && in_the_making(&host) == 0, "the other is made");
+}
+
+/// Golden machines that are being made.
+fn in_the_making(host: &MachineHost) -> usize {
+    let sandboxes = fs::read_dir(host.config.state_dir.join("warm/sandboxes"));
+    sandboxes.map_or(0, Iterator::count)
+}
+
+#[tokio::test]
+async fn many_servers_make_it_once() {
+    let host = host();
+    let servers: Vec<_> = (0..4).map(|_| server(&host).0).collect();
+    let (spec, made) = (spec(), fs::metadata);
+    let preparing = servers.iter().map(|driver| driver.prepare(&spec));
+    for prepared in futures_util::future::join_all(preparing).await {
+        prepared.unwrap();
+    }
+    let [golden] = &*golden(&host) else { panic!("there is one") };
+    let first = made(golden).unwrap().modified().unwrap();
+    servers[0].prepare(&spec).await.unwrap();
+    assert_eq!(made(golden).unwrap().modified().unwrap(), first, "what is there stays");
+    assert_eq!(in_the_making(&host), 0, "nothing is left of its making");
+}
+
+/// Whatever is wrong with it: the sandbox starts, and what was wrong is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_golden_machine_is_replaced() {
+    for (name, content) in
+        [("state.json", "{}"), ("config.json", "{}"), ("memory", "short"), ("seal.json", "")]
+    {
+        let host = host();
+        let (driver, told) = server(&host);
+        driver.prepare(&spec()).await.unwrap();
+        let broken = golden(&host).remove(0);
+        fs::remove_file(broken.join(name)).unwrap();
+        fs::write(broken.join(name), content).unwrap();
+        starts(&driver, &spec()).await;
+        assert_eq!(*told.lock().unwrap(), [Start::Boot], "{name}");
+        let (next, told) = server(&host);
+        next.prepare(&spec()).await.unwrap();
+        starts(&next, &spec()).await;
+        assert_eq!(*told.lock().unwrap(), [Start::Clone], "{name}");
+        wait_until(|| in_the_making(&host) == 0, "nobody is at it any more");
+    }
+}
+
+/// Content that was changed without a trace in its size is found at a server's start.
+#[tokio::test]
+async fn a_start_checks_what_is_there() {
+    let host = host();
+    let (driver, _) = server(&host);
+    driver.prepare(&spec()).await.unwrap();
+    driver.check().await.unwrap();
+    let [kept] = &*golden(&host) else { panic!("there is one") };
+    let memory = kept.join("memory");
+    let mut bytes = fs::read(&memory).unwrap();
+    bytes[5] ^= 1;
+    fs::remove_file(&memory).unwrap();
+    fs::write(&memory, bytes).unwrap();
+    driver.check().await.unwrap();
+    assert_eq!(golden(&host), Vec::<PathBuf>::new());
+}
+
+/// Where files cannot be mapped, a copy of the memory does.
+#[tokio::test]
+async fn a_copy_of_the_memory_is_the_second_way() {
+    let host = host();
+    host.set_fault("refuse clones");
+    let (driver, told) = server(&host);
+    driver.prepare(&spec()).await.unwrap();
+    starts(&driver, &spec()).await;
+    assert_eq!(*told.lock().unwrap(), [Start::Copy]);
+}
+
+/// A kernel, an image or a VMM that was replaced is no longer what the golden machine was made of.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_image_is_another_machine() {
+    let host = host();
+    let (driver, told) = server(&host);
+    driver.prepare(&spec()).await.unwrap();
+    fs::write(host.config.images.join("base"), "a new image").unwrap();
+    starts(&driver, &spec()).await;
+    assert_eq!(*told.lock().unwrap(), [Start::Boot]);
+    wait_until(|| golden(&host).len() == 2 && in_the_making(&host) == 0, "the new one is made");
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_clone() {
+    let host = host();
+    let (driver, _) = server(&host);
+    driver.prepare(&spec()).await.unwrap();
+    let id = new_id();
+    driver.ensure(id, &spec()).await.unwrap();
+    remove_without_a_trace(&host, id).await;
+}
