@@ -17,7 +17,8 @@ pub(super) const SCRIPT: &str = "IFS= read -r go <&1 || exit 1\nexec \"$@\" 3>&1
 
 /// What runs before bubblewrap: it closes whatever the server had open. Root also gathers what the VMM
 /// is given in a file system of its own, which ends with the process: the VMM's user could not find it
-/// below directories that are root's alone. Its name is the stage, its arguments are what to gather.
+/// below directories that are root's alone. The network namespace is root's, too, so that nobody in the
+/// jail's user namespace has a say in it. Its name is the stage, its arguments are what to gather.
 const PREPARE: &str = "\
 for fd in /proc/$$/fd/*; do
   fd=${fd##*/}
@@ -54,12 +55,12 @@ pub(super) fn command(
 ) -> (PathBuf, Vec<OsString>) {
     let mut arguments = Arguments::default();
     let Some(User { uid, kvm_group, n_processes }) = user else {
-        arguments.add(["-ec", PREPARE, "prepare", "--"]).add([bwrap]);
+        arguments.add(["-ec", PREPARE, "prepare", "--"]).add([bwrap, Path::new("--unshare-net")]);
         arguments.jail(id, view);
         return ("/bin/bash".into(), arguments.0);
     };
     arguments
-        .add(["--mount", "--propagation", "private", "/bin/bash", "-ec", PREPARE])
+        .add(["--net", "--mount", "--propagation", "private", "/bin/bash", "-ec", PREPARE])
         .add([stage]);
     for (name, path) in view.gathered() {
         arguments.add([OsStr::new(name), path.as_os_str()]);
@@ -189,7 +190,7 @@ impl Arguments {
     /// What bubblewrap is told.
     fn jail(&mut self, id: SandboxId, view: &View) {
         self.add(["--info-fd", "3"]);
-        self.add(["--unshare-user", "--disable-userns", "--unshare-pid", "--unshare-net"]);
+        self.add(["--unshare-user", "--disable-userns", "--unshare-pid"]);
         self.add(["--unshare-ipc", "--unshare-uts", "--unshare-cgroup"]);
         self.add(["--uid", "1000", "--gid", "1000", "--hostname", "vmm"]);
         self.add(["--as-pid-1", "--new-session", "--cap-drop", "ALL", "--clearenv"]);
@@ -274,7 +275,7 @@ mod tests {
             .replace("/stage/tun", "/dev/net/tun")
             .replace("/stage/", "/images/")
             .replace("/images/image", "/images/base");
-        let before = "/bin/bash -ec <prepare> prepare\n-- /usr/bin/bwrap\n";
+        let before = "/bin/bash -ec <prepare> prepare\n-- /usr/bin/bwrap\n--unshare-net\n";
         assert_eq!(shown(None), format!("{before}{jail}"));
     }
 

@@ -14,22 +14,22 @@ mod check;
 mod commands;
 mod host;
 mod rules;
+mod settings;
 mod tools;
 
 use std::{
     fs::File,
-    net::Ipv4Addr,
     os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
 use domain::egress::EgressPolicy;
-use ipnet::Ipv4Net;
 use rustix::{
     io::Errno,
     net::{AddressFamily, SocketType, netdevice::name_to_index, socket},
 };
 
+pub use self::settings::NetworkConfig;
 use self::{
     addresses::Addresses,
     commands::{INSIDE, Plan},
@@ -46,40 +46,6 @@ use crate::{
         processes::Process,
     },
 };
-
-/// What the networks of machines are made from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetworkConfig {
-    /// Addresses for the ends of networks, which nothing else on the host or reached from it has.
-    pub pool: Ipv4Net,
-    /// Who resolves names; none: those that the host asks itself.
-    pub resolvers: Vec<Ipv4Addr>,
-    /// Networks that no sandbox reaches, whatever its policy says.
-    pub denied: Vec<Ipv4Net>,
-    /// What the VMM finds as `/dev/net/tun`.
-    pub tun: PathBuf,
-}
-
-impl NetworkConfig {
-    /// The pool unless an operator has another: a part of what is set aside for networks behind address
-    /// translation.
-    pub const POOL: &str = "100.96.0.0/18";
-    /// What is denied unless an operator says otherwise: private networks, in which there may be anything.
-    pub const PRIVATE: [&str; 4] =
-        ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"];
-}
-
-impl Default for NetworkConfig {
-    fn default() -> Self {
-        let network = |text: &str| text.parse().expect("a network");
-        Self {
-            pool: network(Self::POOL),
-            resolvers: Vec::new(),
-            denied: Self::PRIVATE.map(network).into(),
-            tun: "/dev/net/tun".into(),
-        }
-    }
-}
 
 /// The networks of this server's machines.
 #[derive(Debug, Clone)]
@@ -121,12 +87,12 @@ impl<'a> Network<'a> {
         let uplink = addresses.uplink(uid.saturating_sub(self.first_uid));
         let plan = Plan { addresses, uplink, uid, n_resolvers, mtu: host.mtu };
         close(uid).await?;
-        tools::run("nft", ["-f", "-"], &rules::host(addresses, &resolvers)).await?;
-        tools::run("ip", ["-batch", "-"], &plan.outside(&namespace)).await?;
-        let inside = plan.inside();
-        let net = format!("--net={}", namespace.display());
-        let arguments = [&*net, "--", "/bin/sh", "-ec", INSIDE, "network", &inside];
-        tools::run("nsenter", arguments, &rules.text()).await?;
+        let host_rules = rules::host(addresses, &resolvers);
+        // There is no machine before all of it is there, so it does not matter what comes first.
+        tokio::try_join!(
+            tools::run("nft", ["-f", "-"], &host_rules),
+            build(&plan, &namespace, &rules)
+        )?;
         drop(held);
         Ok(Card {
             mac: GUEST_MAC.to_owned(),
@@ -140,6 +106,15 @@ impl<'a> Network<'a> {
     fn addresses(&self) -> Result<Addresses> {
         Addresses::new(self.config.pool, self.n_uids)
     }
+}
+
+/// Makes the way out, and in the namespace the machine's card and its rules.
+async fn build(plan: &Plan, namespace: &Path, rules: &Rules<'_>) -> Result<()> {
+    tools::run("ip", ["-batch", "-"], &plan.outside(namespace)).await?;
+    let net = format!("--net={}", namespace.display());
+    let inside = plan.inside();
+    let arguments = [&*net, "--", "/bin/sh", "-ec", INSIDE, "network", &inside];
+    tools::run("nsenter", arguments, &rules.text()).await.map(drop)
 }
 
 /// Takes away what the host has of the network of a user's VMM, if it has anything. The rest has ended

@@ -33,6 +33,8 @@ const NEVER: [&str; 8] = [
 /// How many connections one sandbox may have at a time. The host keeps track of each, and its table is
 /// for all.
 const MAX_CONNECTIONS: u32 = 2048;
+/// How many questions for names besides, as long as the host remembers them.
+const MAX_QUESTIONS: u32 = 512;
 
 /// What the rules of one machine depend on.
 #[derive(Debug, Clone)]
@@ -178,6 +180,7 @@ table inet crownest {{
     iifname \"{GUEST}\" meta l4proto {{ tcp, udp }} th dport 53 dnat ip to ip daddr map {{ {pairs} }}
   }}
   chain names {{
+    ct state new ct count over {MAX_QUESTIONS} drop
     limit rate {each_second}/second burst {at_once} packets accept
     drop
   }}
