@@ -1,9 +1,11 @@
-//! The nouns and rules of crownest: ids, keys, scopes, limits, lifecycle, metadata, error codes.
+//! The nouns and rules of crownest: ids, keys, scopes, limits, lifecycle, metadata, egress, error
+//! codes.
 //! Pure: no I/O, no async, no clock, no randomness except `Id::generate`, no HTTP, no SQL.
 
 pub mod admin;
 pub mod code;
 pub mod command;
+pub mod egress;
 pub mod id;
 pub mod key;
 pub mod limits;
