@@ -9,7 +9,7 @@ use domain::{
     limits::{Catalogue, Limits, Plan},
     organization::Organization,
 };
-use drivers::local::LocalConfig;
+use drivers::{cloud_hypervisor::NetworkConfig, local::LocalConfig};
 use figment::{
     Figment,
     providers::{Env, Format, Serialized, Toml},
@@ -76,6 +76,12 @@ pub struct Config {
     /// The folder with its machines' kernel, initial file system and template images; by default
     /// `images` in the state folder.
     pub machine_images: Option<PathBuf>,
+    /// The addresses for its machines' networks, or `off`.
+    pub machine_network: String,
+    /// Who resolves names for its machines; by default those that the host asks.
+    pub machine_dns: Vec<String>,
+    /// Networks that no machine reaches, whatever the policy of its sandbox.
+    pub machine_network_deny: Vec<String>,
     /// First of the user ids that sandboxes run under when the server is root.
     pub sandbox_uid_base: u32,
     /// The name of this host in sandbox rows; must stay the same across restarts.
@@ -162,6 +168,9 @@ impl Default for Config {
             bwrap: PathBuf::from("bwrap"),
             cloud_hypervisor: PathBuf::from("cloud-hypervisor"),
             machine_images: None,
+            machine_network: NetworkConfig::POOL.to_owned(),
+            machine_dns: Vec::new(),
+            machine_network_deny: NetworkConfig::PRIVATE.map(str::to_owned).into(),
             sandbox_uid_base: LocalConfig::FIRST_UID,
             host: host_name(),
             sandbox_cpu_milli: 1000,
@@ -300,7 +309,17 @@ impl Config {
             return refuse("alert_percents must be numbers from 1 to 100".to_owned());
         }
         self.default_plan()?;
+        self.network()?;
         Ok(())
+    }
+
+    /// The networks of Cloud Hypervisor machines, if they are to have any.
+    ///
+    /// # Errors
+    /// When one of the settings makes no sense.
+    pub fn network(&self) -> Result<Option<NetworkConfig>, ConfigError> {
+        NetworkConfig::read(&self.machine_network, &self.machine_dns, &self.machine_network_deny)
+            .map_err(ConfigError)
     }
 
     /// Who is believed everything must not be reachable from anywhere else: neither by an address of
@@ -405,6 +424,9 @@ mod tests {
             (refused(|c| c.host = String::new()), "host"),
             (refused(|c| c.otlp_endpoint = Some("collector:4317".into())), "otlp_endpoint"),
             (refused(|c| c.otlp_sample_percent = 101), "otlp_sample_percent"),
+            (refused(|c| c.machine_network = "on".into()), "machine_network"),
+            (refused(|c| c.machine_dns = vec!["dns".into()]), "machine_dns"),
+            (refused(|c| c.machine_network_deny = vec!["all".into()]), "machine_network_deny"),
         ] {
             assert!(text.contains(name), "{name}: {text}");
         }

@@ -40,7 +40,7 @@ pub async fn open_database(config: &Config) -> Result<Db> {
 /// Makes the driver of a configuration. Touches nothing of the host yet.
 ///
 /// # Errors
-/// When the guest agent cannot be found.
+/// When the guest agent cannot be found, or the settings of networks make no sense.
 pub(crate) fn open_driver(config: &Config) -> Result<Arc<dyn Driver>> {
     Ok(match config.driver {
         DriverName::Simulated => Arc::new(simulated()),
@@ -59,6 +59,7 @@ pub(crate) fn open_driver(config: &Config) -> Result<Arc<dyn Driver>> {
                 vmm: config.cloud_hypervisor.clone(),
                 bwrap: config.bwrap.clone(),
                 first_uid: config.sandbox_uid_base,
+                network: config.network()?,
                 ..CloudHypervisorConfig::new(&config.state_dir, images)
             }))
         }

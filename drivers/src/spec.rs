@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use domain::id::{SandboxId, TemplateVersionId};
+use domain::{
+    egress::EgressPolicy,
+    id::{SandboxId, TemplateVersionId},
+};
 use serde::{Deserialize, Serialize};
 
 /// Everything a driver needs to make a sandbox. The same spec is passed each time `ensure` is asked.
@@ -15,6 +18,8 @@ pub struct Spec {
     pub env: BTreeMap<String, String>,
     /// What the sandbox may use at most.
     pub limits: Limits,
+    /// What it may reach of the network, where the driver gives it one at all.
+    pub egress: EgressPolicy,
 }
 
 /// The environment that a sandbox is made from.

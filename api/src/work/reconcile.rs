@@ -4,7 +4,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::sandbox::{Activity, EndReason, Fact, Phase, Sandbox};
+use domain::{
+    egress::EgressPolicy,
+    sandbox::{Activity, EndReason, Fact, Phase, Sandbox},
+};
 use drivers::{DriverError, ErrorKind, Limits, Spec, Template, Verb};
 use store::Everyone;
 use tokio::{sync::Semaphore, time::timeout};
@@ -349,5 +352,6 @@ fn spec(app: &App, sandbox: &Sandbox) -> Spec {
             disk_mib: app.config.sandbox_disk_mib,
             n_pids: app.config.sandbox_pids,
         },
+        egress: EgressPolicy::allow_all(),
     }
 }

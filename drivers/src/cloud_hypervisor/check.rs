@@ -10,6 +10,7 @@ use super::{
     convert::Landlock,
     images,
     lifecycle::{kvm_group, landlock},
+    network,
     version::Version,
 };
 use crate::{
@@ -58,10 +59,7 @@ pub(super) async fn check(
                 .to_owned(),
         });
     }
-    limitations.push(Limitation {
-        what: "Sandboxes have no network.".to_owned(),
-        remedy: "None yet: put what they need into the template's image.".to_owned(),
-    });
+    limitations.extend(network::check(config).await?);
     Ok(limitations)
 }
 

@@ -3,9 +3,12 @@
 
 use std::path::Path;
 
-use super::wire::{
-    ConsoleConfig, ConsoleMode, CpusConfig, DiskConfig, ImageType, MemoryConfig, PayloadConfig,
-    RngConfig, VmConfig, VsockConfig,
+use super::{
+    network,
+    wire::{
+        ConsoleConfig, ConsoleMode, CpusConfig, DiskConfig, ImageType, MemoryConfig, NetConfig,
+        PayloadConfig, RngConfig, VmConfig, VsockConfig,
+    },
 };
 use crate::spec::Spec;
 
@@ -39,8 +42,15 @@ pub(super) enum Landlock {
     Off,
 }
 
+/// Whether the machine has a network card, which is made before the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Net {
+    Card,
+    None,
+}
+
 /// The machine of a spec.
-pub(super) fn vm_config(spec: &Spec, landlock: Landlock) -> VmConfig {
+pub(super) fn vm_config(spec: &Spec, landlock: Landlock, net: Net) -> VmConfig {
     let n_cpus = n_cpus(spec);
     let run = Path::new(RUN);
     VmConfig {
@@ -55,7 +65,14 @@ pub(super) fn vm_config(spec: &Spec, landlock: Landlock) -> VmConfig {
             DiskConfig { path: IMAGE.into(), readonly: true, image_type: ImageType::Raw },
             DiskConfig { path: run.join(DISK), readonly: false, image_type: ImageType::Raw },
         ],
-        net: None,
+        net: match net {
+            Net::Card => Some(vec![NetConfig {
+                id: "net".to_owned(),
+                tap: network::GUEST.to_owned(),
+                mac: network::GUEST_MAC.to_owned(),
+            }]),
+            Net::None => None,
+        },
         rng: RngConfig { src: "/dev/urandom".into() },
         vsock: VsockConfig { cid: CID, socket: run.join(VSOCK) },
         serial: ConsoleConfig { mode: ConsoleMode::Null, file: None },
@@ -78,9 +95,11 @@ mod tests {
     fn a_machine_is_this_configuration() {
         let limits = Limits { cpu_milli: 1500, memory_mib: 512, disk_mib: 64, n_pids: 7 };
         let spec = Spec { limits, ..contract::spec() };
-        let text = serde_json::to_string_pretty(&vm_config(&spec, Landlock::On)).unwrap();
+        let config = vm_config(&spec, Landlock::On, Net::Card);
+        let text = serde_json::to_string_pretty(&config).unwrap();
         assert_eq!(text, include_str!("convert.golden.json").trim_end());
-        assert!(!vm_config(&spec, Landlock::Off).landlock_enable);
+        let config = vm_config(&spec, Landlock::Off, Net::None);
+        assert!(!config.landlock_enable && config.net.is_none());
     }
 
     #[test]

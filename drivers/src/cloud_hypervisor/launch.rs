@@ -17,7 +17,8 @@ pub(super) const SCRIPT: &str = "IFS= read -r go <&1 || exit 1\nexec \"$@\" 3>&1
 
 /// What runs before bubblewrap: it closes whatever the server had open. Root also gathers what the VMM
 /// is given in a file system of its own, which ends with the process: the VMM's user could not find it
-/// below directories that are root's alone. Its name is the stage, its arguments are what to gather.
+/// below directories that are root's alone. The network namespace is root's, too, so that nobody in the
+/// jail's user namespace has a say in it. Its name is the stage, its arguments are what to gather.
 const PREPARE: &str = "\
 for fd in /proc/$$/fd/*; do
   fd=${fd##*/}
@@ -54,12 +55,12 @@ pub(super) fn command(
 ) -> (PathBuf, Vec<OsString>) {
     let mut arguments = Arguments::default();
     let Some(User { uid, kvm_group, n_processes }) = user else {
-        arguments.add(["-ec", PREPARE, "prepare", "--"]).add([bwrap]);
+        arguments.add(["-ec", PREPARE, "prepare", "--"]).add([bwrap, Path::new("--unshare-net")]);
         arguments.jail(id, view);
         return ("/bin/bash".into(), arguments.0);
     };
     arguments
-        .add(["--mount", "--propagation", "private", "/bin/bash", "-ec", PREPARE])
+        .add(["--net", "--mount", "--propagation", "private", "/bin/bash", "-ec", PREPARE])
         .add([stage]);
     for (name, path) in view.gathered() {
         arguments.add([OsStr::new(name), path.as_os_str()]);
@@ -84,6 +85,8 @@ pub(super) struct View {
     pub run: PathBuf,
     /// `/dev/kvm`, unless a test has another.
     pub kvm: PathBuf,
+    /// `/dev/net/tun` likewise, for a machine with a network.
+    pub tun: Option<PathBuf>,
     /// The host's libraries; none for a VMM that is linked statically.
     pub libraries: Vec<Library>,
 }
@@ -97,15 +100,17 @@ pub(super) enum Library {
 
 impl View {
     /// What root gathers: names in the stage, and what is to be found there.
-    pub fn gathered(&self) -> [(&'static str, &Path); 6] {
-        [
-            ("vmm", &self.vmm),
-            ("kernel", &self.kernel),
-            ("initramfs", &self.initramfs),
-            ("image", &self.image),
-            ("run", &self.run),
-            ("kvm", &self.kvm),
-        ]
+    pub fn gathered(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let all = [
+            ("vmm", Some(&self.vmm)),
+            ("kernel", Some(&self.kernel)),
+            ("initramfs", Some(&self.initramfs)),
+            ("image", Some(&self.image)),
+            ("run", Some(&self.run)),
+            ("kvm", Some(&self.kvm)),
+            ("tun", self.tun.as_ref()),
+        ];
+        all.into_iter().filter_map(|(name, path)| Some((name, path?.as_path())))
     }
 
     /// The same view of what root has gathered.
@@ -118,6 +123,7 @@ impl View {
             image: stage.join("image"),
             run: stage.join("run"),
             kvm: stage.join("kvm"),
+            tun: self.tun.as_ref().map(|_| stage.join("tun")),
             ..self.clone()
         }
     }
@@ -180,7 +186,7 @@ impl Arguments {
     /// What bubblewrap is told.
     fn jail(&mut self, id: SandboxId, view: &View) {
         self.add(["--info-fd", "3"]);
-        self.add(["--unshare-user", "--disable-userns", "--unshare-pid", "--unshare-net"]);
+        self.add(["--unshare-user", "--disable-userns", "--unshare-pid"]);
         self.add(["--unshare-ipc", "--unshare-uts", "--unshare-cgroup"]);
         self.add(["--uid", "1000", "--gid", "1000", "--hostname", "vmm"]);
         self.add(["--as-pid-1", "--new-session", "--cap-drop", "ALL", "--clearenv"]);
@@ -192,6 +198,9 @@ impl Arguments {
         }
         self.add(["--proc", "/proc", "--dev", "/dev"]);
         self.add(["--dev-bind"]).add([view.kvm.as_os_str(), OsStr::new("/dev/kvm")]);
+        if let Some(tun) = &view.tun {
+            self.add(["--dev-bind"]).add([tun.as_os_str(), OsStr::new("/dev/net/tun")]);
+        }
         let vmm_inside = vmm_inside(id);
         for (from, to) in [
             (&view.vmm, vmm_inside.as_str()),
@@ -223,6 +232,7 @@ mod tests {
             image: "/images/base".into(),
             run: "/state/vm".into(),
             kvm: "/dev/kvm".into(),
+            tun: Some("/dev/net/tun".into()),
             libraries: vec![
                 Library::Directory("/usr".into()),
                 Library::Link { path: "/lib".into(), target: "usr/lib".into() },
@@ -254,9 +264,10 @@ mod tests {
             jail.replace("/stage/kernel", "/boot/vmlinux").replace("/stage/run", "/state/vm");
         let jail = jail
             .replace("/stage/kvm", "/dev/kvm")
+            .replace("/stage/tun", "/dev/net/tun")
             .replace("/stage/", "/images/")
             .replace("/images/image", "/images/base");
-        let before = "/bin/bash -ec <prepare> prepare\n-- /usr/bin/bwrap\n";
+        let before = "/bin/bash -ec <prepare> prepare\n-- /usr/bin/bwrap\n--unshare-net\n";
         assert_eq!(shown(None), format!("{before}{jail}"));
     }
 

@@ -10,27 +10,29 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use domain::id::SandboxId;
+use domain::{egress::EgressPolicy, id::SandboxId};
 use protocol::{AGENT_PORT, MACHINE_PORT};
 use tokio::{net::UnixStream, process::Command};
 
 use super::{
     CloudHypervisorConfig,
     client::Client,
-    convert::{self, DISK, Landlock},
+    convert::{self, DISK, Landlock, Net},
     images,
     launch::{self, User, View},
+    network::{self, Network},
     version::Version,
     vsock::{self, Door},
 };
 use crate::{
-    guest::{Begin, Guest, MachineControl},
+    guest::{Begin, Card, Guest, MachineControl},
     jail::{
         self,
         failure::{Doing, Failure, Result},
         groups::{Groups, Promise},
         hold::{Held, Hold, silent},
         launcher::{self, Launch, Launcher, Script},
+        processes::Process,
         program,
         record::private_directory,
     },
@@ -80,6 +82,7 @@ impl Sandbox {
             image,
             run: self.run(),
             kvm: config.kvm.clone(),
+            tun: Network::of(config).map(|network| network.tun().to_owned()),
         };
         let n_processes = VMM_THREADS + convert::n_cpus(spec);
         let kvm_group = kvm_group(&config.kvm)?;
@@ -102,26 +105,38 @@ impl Sandbox {
     }
 
     /// Has the VMM make the machine, and the machine start its agent.
-    async fn bring_up(&self, spec: &Spec, door: Door, now: DateTime<Utc>) -> Result<()> {
+    async fn bring_up(&self, spec: &Spec, vmm: Vmm, now: DateTime<Utc>) -> Result<()> {
+        let Vmm { process, uid, door } = vmm;
         let client = Client::new(self.run());
-        let answer = loop {
-            match client.ping().await {
-                Ok(answer) => break answer,
-                // Whoever waits for this also waits for the VMM's end, and not for ever.
-                Err(_) => tokio::time::sleep(API_RETRY).await,
-            }
-        };
-        Version::check(&answer.version)?;
-        client.create(&convert::vm_config(spec, landlock())).await?;
+        let (card, ()) = tokio::try_join!(
+            self.open_network(process, uid, &spec.egress),
+            answers_in_a_version(&client)
+        )?;
+        let net = if card.is_some() { Net::Card } else { Net::None };
+        client.create(&convert::vm_config(spec, landlock(), net)).await?;
         client.boot().await?;
         door.knock().await?;
         let stream = vsock::connect(&self.run(), MACHINE_PORT).await?;
         let mut machine = MachineControl::over(Box::new(stream)).await.map_err(silent)?;
         let Spec { env, limits, .. } = spec;
-        let begin = Begin { id: self.hold.id, env, n_pids: limits.n_pids, now };
+        let network = card.as_ref();
+        let begin = Begin { id: self.hold.id, env, n_pids: limits.n_pids, now, network };
         machine.begin(&begin).await.map_err(silent)?;
         let guest = Guest::over(Box::new(self.connect().await?)).await.map_err(silent)?;
         guest.hello().await.map(drop).map_err(silent)
+    }
+
+    /// Makes the machine's network, if it is to have one.
+    async fn open_network(
+        &self,
+        vmm: Process,
+        uid: Option<u32>,
+        egress: &EgressPolicy,
+    ) -> Result<Option<Card>> {
+        match (Network::of(&self.config), uid) {
+            (Some(network), Some(uid)) => network.open(vmm, uid, egress).await.map(Some),
+            (Some(_), None) | (None, _) => Ok(None),
+        }
     }
 
     /// Makes the directory that the VMM may write to, with the sandbox's disk in it.
@@ -138,6 +153,27 @@ impl Sandbox {
         }
         Ok(door)
     }
+}
+
+/// A VMM that was just started.
+struct Vmm {
+    process: Process,
+    /// Its user, if that is not the server's own.
+    uid: Option<u32>,
+    /// Where its machine will knock.
+    door: Door,
+}
+
+/// Waits for the API of a VMM that was just started.
+async fn answers_in_a_version(client: &Client) -> Result<()> {
+    let answer = loop {
+        match client.ping().await {
+            Ok(answer) => break answer,
+            // Whoever waits for this also waits for the VMM's end, and not for ever.
+            Err(_) => tokio::time::sleep(API_RETRY).await,
+        }
+    };
+    Version::check(&answer.version).map(drop)
 }
 
 impl Held for Sandbox {
@@ -161,14 +197,22 @@ impl Held for Sandbox {
         record.groups.clone_from(&groups.directories);
         directory.write(&record)?;
         groups.join(launcher.process.pid)?;
-        let vmm = launcher.go().await?;
+        let process = launcher.go().await?;
+        let vmm = Vmm { process, uid, door };
         tokio::select! {
-            up = self.bring_up(spec, door, directory.written_at()?) => up?,
+            up = self.bring_up(spec, vmm, directory.written_at()?) => up?,
             failure = launcher.end() => return Err(failure),
         }
-        record.inside = Some(vmm);
+        record.inside = Some(process);
         directory.write(&record)?;
         directory.written_at()
+    }
+
+    async fn release(&self) -> Result<()> {
+        match self.hold.user()? {
+            Some(uid) => network::close(uid).await,
+            None => Ok(()),
+        }
     }
 }
 

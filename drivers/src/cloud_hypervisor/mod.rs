@@ -7,6 +7,7 @@ mod convert;
 mod images;
 mod launch;
 mod lifecycle;
+mod network;
 mod version;
 mod vsock;
 pub mod wire;
@@ -17,6 +18,7 @@ use async_trait::async_trait;
 use domain::id::SandboxId;
 
 use self::lifecycle::Sandbox;
+pub use self::network::NetworkConfig;
 use crate::{
     driver::{BoxedStream, Driver, DriverError, ErrorKind, Verb},
     jail::{
@@ -51,6 +53,8 @@ pub struct CloudHypervisorConfig {
     pub n_uids: u32,
     /// What the VMM finds as `/dev/kvm`.
     pub kvm: PathBuf,
+    /// The network of machines; none: they have none, as where the server is not root.
+    pub network: Option<NetworkConfig>,
 }
 
 impl CloudHypervisorConfig {
@@ -68,6 +72,7 @@ impl CloudHypervisorConfig {
             first_uid: jail::FIRST_UID,
             n_uids: jail::N_UIDS,
             kvm: "/dev/kvm".into(),
+            network: Some(NetworkConfig::default()),
         }
     }
 }

@@ -12,7 +12,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::DateTime;
-use domain::id::{SandboxId, TemplateVersionId};
+use domain::{
+    egress::EgressPolicy,
+    id::{SandboxId, TemplateVersionId},
+};
 
 use crate::{Driver, Limits, Spec, Template};
 
@@ -97,6 +100,7 @@ pub fn spec() -> Spec {
         template: Template { slug: "base".to_owned(), version_id },
         env: BTreeMap::from([("GREETING".to_owned(), "hello from the spec".to_owned())]),
         limits: Limits { cpu_milli: 1000, memory_mib: 256, disk_mib: 8, n_pids: 64 },
+        egress: EgressPolicy::allow_all(),
     }
 }
 

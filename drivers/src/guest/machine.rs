@@ -1,11 +1,11 @@
 //! The client of a machine's first process: what a driver tells a microVM of itself before anybody
 //! works in it. Draws its randomness from the host's kernel.
 
-use std::{collections::BTreeMap, fs::File, io::Read as _, time::Duration};
+use std::{collections::BTreeMap, fs::File, io::Read as _, net::Ipv4Addr, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::id::SandboxId;
-use protocol::{BeginRequest, RefreshRequest, machine_client::MachineClient};
+use protocol::{BeginRequest, Network, RefreshRequest, machine_client::MachineClient};
 use tonic::transport::Channel;
 
 use super::{GuestError, GuestErrorKind, transport, within};
@@ -22,6 +22,18 @@ pub(crate) struct Begin<'a> {
     pub env: &'a BTreeMap<String, String>,
     pub n_pids: u32,
     pub now: DateTime<Utc>,
+    pub network: Option<&'a Card>,
+}
+
+/// The network card of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Card {
+    pub mac: String,
+    /// With the length of the prefix.
+    pub address: String,
+    pub gateway: Ipv4Addr,
+    pub resolvers: Vec<Ipv4Addr>,
+    pub mtu: u32,
 }
 
 /// A connection to the first process of a machine.
@@ -42,9 +54,19 @@ impl MachineControl {
             env: begin.env.clone().into_iter().collect(),
             machine_id: begin.id.uuid().simple().to_string(),
             n_pids: begin.n_pids,
-            network: None,
+            network: begin.network.map(told),
         };
         within(DEADLINE, self.client.begin(request)).await.map(drop)
+    }
+}
+
+fn told(card: &Card) -> Network {
+    Network {
+        mac: card.mac.clone(),
+        address: card.address.clone(),
+        gateway: card.gateway.to_string(),
+        dns_servers: card.resolvers.iter().map(Ipv4Addr::to_string).collect(),
+        mtu: card.mtu,
     }
 }
 

@@ -17,7 +17,7 @@ use protocol::{HelloRequest, PROTOCOL_VERSION, guest_client::GuestClient};
 use tokio::time::timeout;
 use tonic::{Response, Status, transport::Channel};
 
-pub(crate) use self::machine::{Begin, MachineControl};
+pub(crate) use self::machine::{Begin, Card, MachineControl};
 pub use self::{
     commands::WatchStream,
     error::{GuestError, GuestErrorKind},

@@ -156,6 +156,14 @@ impl Hold {
         }
     }
 
+    /// The user that it has, if it has one of its own.
+    pub fn user(&self) -> Result<Option<u32>> {
+        match &self.uids {
+            Some(uids) => uids.claimed(&self.directory.path),
+            None => Ok(None),
+        }
+    }
+
     /// A record with nothing on it yet but the groups that may come to be.
     pub fn begin_record(&self) -> Result<Record> {
         let record = Record {
@@ -171,10 +179,7 @@ impl Hold {
     /// Ends every process of the sandbox and returns the user that they had.
     async fn end_processes(&self) -> Result<Option<u32>> {
         let record = self.directory.read()?;
-        let uid = match &self.uids {
-            Some(uids) => uids.claimed(&self.directory.path)?,
-            None => None,
-        };
+        let uid = self.user()?;
         // What is on record may be of a server in another group, and the record may be lost.
         let on_record = record.as_ref().map_or(&[][..], |record| &record.groups);
         let groups = Groups::planned(&self.id.to_string()).and(on_record);

@@ -152,7 +152,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use chrono::DateTime;
-    use domain::id::TemplateVersionId;
+    use domain::{egress::EgressPolicy, id::TemplateVersionId};
 
     use super::*;
     use crate::spec::{Limits, Template};
@@ -164,6 +164,7 @@ mod tests {
             template: Template { slug: "python".to_owned(), version_id },
             env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             limits: Limits { cpu_milli: 1000, memory_mib: 64, disk_mib: 3, n_pids: 7 },
+            egress: EgressPolicy::allow_all(),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -10,13 +11,15 @@ use std::{
 use domain::id::SandboxId;
 use drivers::{
     Driver,
-    cloud_hypervisor::{CloudHypervisor, CloudHypervisorConfig},
+    cloud_hypervisor::{CloudHypervisor, CloudHypervisorConfig, NetworkConfig},
 };
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use tempfile::TempDir;
 
 use crate::{
     hypervisor::Hypervisor,
     local_host::{pid_on_record, remove_all},
+    network::world,
     traces::Host,
 };
 
@@ -39,7 +42,19 @@ impl MachineHost {
         for name in ["kernel", "initramfs", "base"] {
             fs::write(config.images.join(name), "").expect("a file");
         }
+        if config.network.is_some() {
+            let device = makedev(10, 200);
+            let everybody = Mode::from_bits_truncate(0o666);
+            mknod(&tun(directory.path()), SFlag::S_IFCHR, everybody, device).expect("a device");
+            fs::set_permissions(tun(directory.path()), fs::Permissions::from_mode(0o666))
+                .expect("its mode");
+        }
         Self { config, directory, _hypervisor: hypervisor }
+    }
+
+    /// The device by which cards are opened: one that everybody may use, as udev makes it.
+    pub fn tun(&self) -> PathBuf {
+        tun(self.directory.path())
     }
 
     /// Has the stand-in do something wrong: a word and a name, such as `refuse vm.boot`.
@@ -53,11 +68,16 @@ impl MachineHost {
     }
 }
 
+fn tun(directory: &Path) -> PathBuf {
+    directory.join("tun")
+}
+
 /// The configuration in a host's directory, for whoever only knows that.
 pub fn config(directory: &Path) -> CloudHypervisorConfig {
     CloudHypervisorConfig {
         vmm: STAND_IN.into(),
         kvm: directory.join("kvm"),
+        network: world::config().map(|network| NetworkConfig { tun: tun(directory), ..network }),
         ..CloudHypervisorConfig::new(directory.join("state"), directory.join("images"))
     }
 }

@@ -50,7 +50,7 @@ async fn a_server_that_is_about_to_die() {
 }
 
 /// Starts another server, as a process of its own, that makes this sandbox.
-fn server(host: &MachineHost, id: SandboxId) -> Child {
+pub fn server(host: &MachineHost, id: SandboxId) -> Child {
     let mut command = Command::new(env::current_exe().unwrap());
     command
         .args(["--exact", "machines::a_server_that_is_about_to_die"])

@@ -10,6 +10,7 @@ mod local_isolation;
 mod local_limits;
 mod machine_host;
 mod machines;
+mod network;
 #[path = "stand_in/schema.rs"]
 mod schema;
 mod simulated;

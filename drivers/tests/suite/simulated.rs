@@ -4,7 +4,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::DateTime;
-use domain::id::{SandboxId, TemplateVersionId};
+use domain::{
+    egress::EgressPolicy,
+    id::{SandboxId, TemplateVersionId},
+};
 use drivers::{
     BoxedStream, Driver, ErrorKind, Limits, Spec, Template, Verb,
     simulated::{Simulated, SimulatedClock},
@@ -23,6 +26,7 @@ fn spec() -> Spec {
         template: Template { slug: "base".to_owned(), version_id },
         env: BTreeMap::new(),
         limits: Limits { cpu_milli: 1000, memory_mib: 256, disk_mib: 1, n_pids: 64 },
+        egress: EgressPolicy::allow_all(),
     }
 }
 

@@ -250,6 +250,7 @@ async fn what_no_row_wants_is_removed(database: Database) {
         template: drivers::Template { slug: "base".to_owned(), version_id: version },
         env: std::collections::BTreeMap::new(),
         limits: drivers::Limits { cpu_milli: 1000, memory_mib: 256, disk_mib: 1, n_pids: 64 },
+        egress: domain::egress::EgressPolicy::allow_all(),
     };
     let stranger = domain::id::SandboxId::generate(world.now());
     world.driver.ensure(stranger, &spec).await.unwrap();

@@ -123,6 +123,9 @@ impl Machine {
         }
         let disks = config["disks"].as_array().cloned().unwrap_or_default();
         fs::read(text(&disks[0]["path"]))?;
+        if config["net"].as_array().is_some_and(|cards| !cards.is_empty()) {
+            fs::File::options().read(true).write(true).open("/dev/net/tun")?;
+        }
         let disk = fs::File::options().read(true).write(true).open(text(&disks[1]["path"]))?;
         let order = json!({ "run": { "workspace_bytes": disk.metadata()?.len() } });
         let mut kvm = BufReader::new(ask(&order).await?);
