@@ -76,6 +76,8 @@ pub struct Config {
     /// The folder with its machines' kernel, initial file system and template images; by default
     /// `images` in the state folder.
     pub machine_images: Option<PathBuf>,
+    /// Whether its sandboxes begin with machines that were booted ahead.
+    pub machine_warm_start: bool,
     /// The addresses for its machines' networks, or `off`.
     pub machine_network: String,
     /// Who resolves names for its machines; by default those that the host asks.
@@ -168,6 +170,7 @@ impl Default for Config {
             bwrap: PathBuf::from("bwrap"),
             cloud_hypervisor: PathBuf::from("cloud-hypervisor"),
             machine_images: None,
+            machine_warm_start: true,
             machine_network: NetworkConfig::POOL.to_owned(),
             machine_dns: Vec::new(),
             machine_network_deny: NetworkConfig::PRIVATE.map(str::to_owned).into(),

@@ -1,11 +1,15 @@
 //! A server from a configuration: database, driver, background work, listener, and the orderly end.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use drivers::{
     Driver,
-    cloud_hypervisor::{CloudHypervisor, CloudHypervisorConfig},
+    cloud_hypervisor::{CloudHypervisor, CloudHypervisorConfig, Start},
     local::{Local, LocalConfig},
     simulated::{Simulated, SimulatedClock},
 };
@@ -20,7 +24,9 @@ use crate::{
     app::App,
     clock::{Clock, SystemClock},
     config::{Config, DriverName},
-    http, metrics, work,
+    http,
+    metrics::{self, Metrics},
+    work,
 };
 
 /// How long background work may take to reach a safe point at the end.
@@ -37,11 +43,14 @@ pub async fn open_database(config: &Config) -> Result<Db> {
     Ok(db)
 }
 
-/// Makes the driver of a configuration. Touches nothing of the host yet.
+/// Makes the driver of a configuration, which tells how machines start. Touches nothing of the host yet.
 ///
 /// # Errors
 /// When the guest agent cannot be found, or the settings of networks make no sense.
-pub(crate) fn open_driver(config: &Config) -> Result<Arc<dyn Driver>> {
+pub(crate) fn open_driver(
+    config: &Config,
+    started: impl Fn(Start) + Send + Sync + 'static,
+) -> Result<Arc<dyn Driver>> {
     Ok(match config.driver {
         DriverName::Simulated => Arc::new(simulated()),
         DriverName::Local => {
@@ -55,13 +64,15 @@ pub(crate) fn open_driver(config: &Config) -> Result<Arc<dyn Driver>> {
         DriverName::CloudHypervisor => {
             let images = config.machine_images.clone();
             let images = images.unwrap_or_else(|| config.state_dir.join("images"));
-            Arc::new(CloudHypervisor::new(CloudHypervisorConfig {
+            let driver = CloudHypervisor::new(CloudHypervisorConfig {
                 vmm: config.cloud_hypervisor.clone(),
                 bwrap: config.bwrap.clone(),
                 first_uid: config.sandbox_uid_base,
                 network: config.network()?,
+                warm_start: config.machine_warm_start,
                 ..CloudHypervisorConfig::new(&config.state_dir, images)
-            }))
+            });
+            Arc::new(driver.telling(started))
         }
     })
 }
@@ -103,11 +114,19 @@ fn guest_agent(config: &Config) -> Result<PathBuf> {
 /// When the database, the driver or the address cannot be used.
 pub async fn serve(config: Config) -> Result<()> {
     let db = open_database(&config).await?;
-    let driver = open_driver(&config)?;
+    // The driver is there before anything that counts.
+    let counted = Arc::new(OnceLock::<Arc<Metrics>>::new());
+    let counting = Arc::clone(&counted);
+    let driver = open_driver(&config, move |start| {
+        if let Some(metrics) = counting.get() {
+            metrics.starts.count(start);
+        }
+    })?;
     for limitation in driver.check().await.context("this host cannot run sandboxes")? {
         tracing::warn!(what = limitation.what, remedy = limitation.remedy, "driver limitation");
     }
     let app = App::new(config, db, driver, Arc::new(SystemClock));
+    counted.get_or_init(|| Arc::clone(&app.metrics));
     let acceptor = TcpListener::bind(app.config.listen).into_acceptor().await.context("listen")?;
     let address = acceptor.local_addr().remove(0);
     let address = address.as_socket_addr().context("a TCP listener has a socket address")?;

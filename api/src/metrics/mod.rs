@@ -12,6 +12,7 @@ mod table;
 
 use std::{sync::Arc, time::Duration};
 
+use drivers::cloud_hypervisor::Start;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 
@@ -36,6 +37,8 @@ pub struct Metrics {
     pub keys: Keys,
     /// Failures of background work.
     pub failures: Failures,
+    /// How machines started.
+    pub starts: Starts,
     scrapes: scrape::Scrapes,
 }
 
@@ -84,6 +87,19 @@ pub struct Failures {
     pub cleanup: Counter,
 }
 
+/// How machines started.
+#[derive(Debug, Clone)]
+pub struct Starts([Counter; Start::ALL.len()]);
+
+impl Starts {
+    /// Counts one.
+    pub fn count(&self, start: Start) {
+        for (counter, _) in self.0.iter().zip(Start::ALL).filter(|(_, of)| *of == start) {
+            counter.increment(1);
+        }
+    }
+}
+
 impl Metrics {
     /// Counts for whoever scrapes.
     #[must_use]
@@ -99,35 +115,39 @@ impl Metrics {
 
     fn with(registry: Registry) -> Arc<Self> {
         let failed = |work| registry.counter(table::WORK_FAILURES, &[("work", work)]);
-        let metrics = Self {
-            requests: Requests::new(
-                registry.clone(),
-                OPERATIONS.iter().map(|operation| operation.id),
-            ),
-            publisher: Publisher {
-                confirms: registry.counter(table::CONFIRMS, &[]),
-                nacks: registry.counter(table::NACKS, &[]),
-                returns: registry.counter(table::RETURNS, &[]),
-                connection_failures: registry.counter(table::CONNECTION_FAILURES, &[]),
-                connected: registry.gauge(table::CONNECTED, &[]),
-                confirm_seconds: registry.histogram(table::CONFIRM_SECONDS, &[]),
-            },
-            keys: Keys {
-                verification_seconds: registry.histogram(table::VERIFICATION_SECONDS, &[]),
-                refusals: registry.counter(table::VERIFICATION_REFUSALS, &[]),
-            },
-            failures: Failures {
-                reconcile: failed("reconcile"),
-                liveness: failed("liveness"),
-                billing: failed("billing"),
-                relay: failed("relay"),
-                commands: failed("commands"),
-                housekeeping: failed("housekeeping"),
-                cleanup: failed("cleanup"),
-            },
-            scrapes: scrape::Scrapes::default(),
-            registry,
-        };
+        let metrics =
+            Self {
+                requests: Requests::new(
+                    registry.clone(),
+                    OPERATIONS.iter().map(|operation| operation.id),
+                ),
+                publisher: Publisher {
+                    confirms: registry.counter(table::CONFIRMS, &[]),
+                    nacks: registry.counter(table::NACKS, &[]),
+                    returns: registry.counter(table::RETURNS, &[]),
+                    connection_failures: registry.counter(table::CONNECTION_FAILURES, &[]),
+                    connected: registry.gauge(table::CONNECTED, &[]),
+                    confirm_seconds: registry.histogram(table::CONFIRM_SECONDS, &[]),
+                },
+                keys: Keys {
+                    verification_seconds: registry.histogram(table::VERIFICATION_SECONDS, &[]),
+                    refusals: registry.counter(table::VERIFICATION_REFUSALS, &[]),
+                },
+                failures: Failures {
+                    reconcile: failed("reconcile"),
+                    liveness: failed("liveness"),
+                    billing: failed("billing"),
+                    relay: failed("relay"),
+                    commands: failed("commands"),
+                    housekeeping: failed("housekeeping"),
+                    cleanup: failed("cleanup"),
+                },
+                starts: Starts(Start::ALL.map(|start| {
+                    registry.counter(table::MACHINE_STARTS, &[("way", start.as_str())])
+                })),
+                scrapes: scrape::Scrapes::default(),
+                registry,
+            };
         Arc::new(metrics)
     }
 

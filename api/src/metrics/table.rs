@@ -14,6 +14,7 @@ pub const VERIFICATION_SECONDS: &str = "crownest_key_verification_duration_secon
 pub const VERIFICATION_REFUSALS: &str = "crownest_key_verification_refusals_total";
 pub const DRIVER_SECONDS: &str = "crownest_driver_verb_duration_seconds";
 pub const DRIVER_ERRORS: &str = "crownest_driver_errors_total";
+pub const MACHINE_STARTS: &str = "crownest_machine_starts_total";
 pub const WORK_FAILURES: &str = "crownest_work_failures_total";
 pub const CONFIRMS: &str = "crownest_publisher_confirms_total";
 pub const NACKS: &str = "crownest_publisher_nacks_total";
@@ -45,6 +46,10 @@ pub const TABLE: &[(&str, &str)] = &[
     ),
     (DRIVER_SECONDS, "Time that calls of the driver took, whatever came of them."),
     (DRIVER_ERRORS, "Calls of the driver that failed; abandoned: nobody waited for the answer."),
+    (
+        MACHINE_STARTS,
+        "Machines by how they started: with memory that others share, with a copy of it, by a boot.",
+    ),
     (WORK_FAILURES, "Failures of background work; all of it is tried again."),
     (CONFIRMS, "Events that a queue of the broker took."),
     (NACKS, "Events that the broker refused."),

@@ -17,7 +17,7 @@ async fn a_machine_is_one_of_its_own() {
         ("id -u", "1000\n", "an ordinary user"),
         ("cat /proc/1/comm", "init\n", "the agent's own parent is the first process"),
         ("hostname", "sandbox\n", "a name of its own"),
-        ("ls /sys/class/net", "lo\n", "no network"),
+        ("ls /sys/class/net", "eth0\nlo\n", "one network card"),
         ("ls /workspace", "", "nothing in the workspace"),
         ("cat /dev/vda 2>&1 | head -c 40", "cat: /dev/vda: Permission denied\n", "its image"),
         ("cat /dev/vdb 2>&1 | head -c 40", "cat: /dev/vdb: Permission denied\n", "its disk"),

@@ -23,7 +23,7 @@ pub async fn run(config: &Config, out: &mut impl Write) -> Result<Ending, Failur
     for name in DRIVERS {
         let is_configured = name == config.driver;
         let mark = if is_configured { " (configured)" } else { "" };
-        let opened = serve::open_driver(&Config { driver: name, ..config.clone() });
+        let opened = serve::open_driver(&Config { driver: name, ..config.clone() }, |_| {});
         let checked = match opened {
             Ok(driver) => driver.check().await.map_err(|error| reason(&error)),
             Err(error) => Err(format!("{error:#}")),
