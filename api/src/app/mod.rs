@@ -19,6 +19,7 @@ pub mod lifecycle;
 pub mod projects;
 pub mod readiness;
 pub mod sandboxes;
+pub mod signing_keys;
 pub mod tenants;
 pub mod usage;
 

@@ -1,12 +1,12 @@
 //! What only has to happen now and then: writing down when keys were used, dropping expired
-//! idempotency records and old logs, shrinking memory.
+//! idempotency records, old logs and old signing keys, shrinking memory.
 
 use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 
 use super::repeat;
-use crate::app::{App, command_logs, error::Result};
+use crate::app::{App, command_logs, error::Result, signing_keys};
 
 const PAUSE: Duration = Duration::from_secs(15);
 const BATCH: u32 = 1000;
@@ -28,6 +28,7 @@ pub async fn round(app: &App) -> Result<bool> {
     let retention = TimeDelta::days(i64::from(app.config.outbox_retention_days));
     let outbox = store::outbox(store::Everyone::for_worker("housekeeping"));
     let trimmed = outbox.trim(app.db.write(), now - retention, BATCH).await?;
+    signing_keys::purge(app).await?;
     app.rate_limits.shrink();
     Ok(purged >= u64::from(BATCH) || trimmed >= u64::from(BATCH) || full)
 }
