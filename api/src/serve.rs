@@ -127,6 +127,7 @@ pub async fn serve(config: Config) -> Result<()> {
     }
     let app = App::new(config, db, driver, Arc::new(SystemClock));
     counted.get_or_init(|| Arc::clone(&app.metrics));
+    app.blobs.open().await.context("artifact_store cannot be used")?;
     let acceptor = TcpListener::bind(app.config.listen).into_acceptor().await.context("listen")?;
     let address = acceptor.local_addr().remove(0);
     let address = address.as_socket_addr().context("a TCP listener has a socket address")?;

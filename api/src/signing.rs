@@ -1,8 +1,8 @@
 //! Capability URLs: a token that opens one method and path of one organization until an instant.
 //! Keys live in the database, so every replica accepts every token and a key can be rotated: the
-//! newest signs, each one that is still stored verifies.
+//! newest signs, each one that is still stored verifies. `app/signing_keys.rs` rotates them.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
@@ -13,14 +13,17 @@ use domain::{
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use store::{Db, signing_keys::SigningKey};
-use tokio::sync::RwLock;
+use tokio::{sync::RwLock, time::Instant};
 
 use crate::app::error::Result;
+
+/// How long a key that was read is believed to be still there.
+const BELIEF: Duration = Duration::from_secs(5);
 
 /// Signs and checks capability tokens.
 #[derive(Debug, Default)]
 pub struct Signer {
-    keys: RwLock<HashMap<SigningKeyId, [u8; 32]>>,
+    keys: RwLock<HashMap<SigningKeyId, ([u8; 32], Instant)>>,
 }
 
 /// What a token opens.
@@ -79,15 +82,29 @@ impl Signer {
     }
 
     async fn secret(&self, db: &Db, id: SigningKeyId) -> Result<Option<[u8; 32]>> {
-        if let Some(secret) = self.keys.read().await.get(&id) {
+        if let Some((secret, read_at)) = self.keys.read().await.get(&id)
+            && read_at.elapsed() < BELIEF
+        {
             return Ok(Some(*secret));
         }
         let found = store::signing_keys::get(db.read(), id).await?;
         let found = found.map(|key| bytes(&key)).transpose()?;
-        if let Some(secret) = found {
-            self.keys.write().await.insert(id, secret);
+        let mut keys = self.keys.write().await;
+        match found {
+            Some(secret) => drop(keys.insert(id, (secret, Instant::now()))),
+            None => drop(keys.remove(&id)),
         }
         Ok(found)
+    }
+}
+
+/// A new key.
+pub fn new_key(now: DateTime<Utc>) -> SigningKey {
+    SigningKey {
+        id: SigningKeyId::generate(now),
+        secret: rand::random::<[u8; 32]>().to_vec(),
+        created_at: now,
+        retired_at: None,
     }
 }
 
@@ -97,12 +114,7 @@ async fn current(db: &Db, now: DateTime<Utc>) -> Result<(SigningKeyId, [u8; 32])
     let key = match store::signing_keys::current(db.read()).await? {
         Some(key) => key,
         None => {
-            let key = SigningKey {
-                id: SigningKeyId::generate(now),
-                secret: rand::random::<[u8; 32]>().to_vec(),
-                created_at: now,
-                retired_at: None,
-            };
+            let key = new_key(now);
             store::signing_keys::insert(db.write(), &key).await?;
             key
         }

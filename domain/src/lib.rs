@@ -3,7 +3,9 @@
 //! Pure: no I/O, no async, no clock, no randomness except `Id::generate`, no HTTP, no SQL.
 
 pub mod admin;
+pub mod artifact;
 pub mod code;
+pub mod collect;
 pub mod command;
 pub mod egress;
 pub mod id;

@@ -6,7 +6,11 @@ use domain::id::SigningKeyId;
 use migrations::rows::SigningKeyRow;
 use sea_orm::ConnectionTrait;
 
-use crate::{db::Sql, error::Result, time};
+use crate::{
+    db::{Sql, Tx},
+    error::Result,
+    time,
+};
 
 /// A signing key. Its `Debug` does not print the secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -66,6 +70,46 @@ pub async fn insert(c: &impl ConnectionTrait, key: &SigningKey) -> Result<()> {
     .execute(c)
     .await?;
     Ok(())
+}
+
+/// Every key, newest first.
+///
+/// # Errors
+/// As any statement.
+#[tracing::instrument(level = "debug", skip_all)]
+pub async fn list(c: &impl ConnectionTrait) -> Result<Vec<SigningKey>> {
+    let rows = Sql::new(SELECT, []).text("true order by id desc").all(c).await?;
+    rows.into_iter().map(from_row).collect()
+}
+
+/// Retires every key but one and says how many that were: they sign nothing more.
+///
+/// # Errors
+/// As any statement.
+#[tracing::instrument(level = "debug", skip_all, fields(signing_key = %but))]
+pub async fn retire(tx: &Tx, but: SigningKeyId, now: DateTime<Utc>) -> Result<u64> {
+    let values = [but.uuid().into(), time::micros(now).into()];
+    let text = "update signing_keys set retired_at = $2 where id <> $1 and retired_at is null";
+    Sql::new(text, values).execute(tx).await
+}
+
+/// Removes the keys that were retired before an instant, and says how many that were.
+///
+/// # Errors
+/// As any statement.
+#[tracing::instrument(level = "debug", skip_all)]
+pub async fn purge(c: &impl ConnectionTrait, retired_before: DateTime<Utc>) -> Result<u64> {
+    let text = "delete from signing_keys where retired_at < ";
+    Sql::new(text, []).bind(time::micros(retired_before)).execute(c).await
+}
+
+/// Removes every key but one: what they signed opens nothing more.
+///
+/// # Errors
+/// As any statement.
+#[tracing::instrument(level = "debug", skip_all, fields(signing_key = %but))]
+pub async fn remove(tx: &Tx, but: SigningKeyId) -> Result<u64> {
+    Sql::new("delete from signing_keys where id <> ", []).bind(but.uuid()).execute(tx).await
 }
 
 fn from_row(row: SigningKeyRow) -> Result<SigningKey> {

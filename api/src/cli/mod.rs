@@ -32,7 +32,7 @@ use tracing_subscriber::{
 };
 
 pub use self::failure::{Ending, Failure, Form};
-use self::operator::{audit, billing, bootstrap, doctor, events};
+use self::operator::{audit, billing, bootstrap, doctor, events, signing_keys};
 use crate::{
     app::App,
     clock::{Clock, SystemClock},
@@ -137,6 +137,12 @@ pub enum Command {
     /// Print what happens, for billing pipelines and whoever else listens.
     #[command(subcommand, after_help = help::with(&["crownest events tail"], help::GROUP))]
     Events(events::Command),
+    /// Look at the keys that download links are signed with, and change them.
+    #[command(subcommand, after_help = help::with(
+        &["crownest signing-keys rotate"],
+        help::GROUP,
+    ))]
+    SigningKeys(signing_keys::Command),
     /// Say whether this host can run each driver, what is missing, and what would mend it.
     #[command(after_help = help::with(
         &["crownest doctor", "CROWNEST_DRIVER=cloud_hypervisor crownest doctor"],
@@ -181,6 +187,7 @@ impl Command {
             | Self::Billing(_)
             | Self::Audit(_)
             | Self::Events(_)
+            | Self::SigningKeys(_)
             | Self::Doctor
             | Self::Openapi { .. }
             | Self::Completions(_) => Form::People,
@@ -221,6 +228,9 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<Ending, Failure> {
         Command::Billing(command) => billing::run(&open(config()?).await?, command, out).await?,
         Command::Audit(command) => audit::run(&open(config()?).await?, command, out).await?,
         Command::Events(command) => events::run(config()?, command, out).await?,
+        Command::SigningKeys(command) => {
+            signing_keys::run(&open(config()?).await?, command, out).await?
+        }
         Command::Doctor => doctor::run(&config()?, out).await?,
     };
     out.flush()?;

@@ -1,18 +1,21 @@
 //! What only has to happen now and then: writing down when keys were used, dropping expired
-//! idempotency records and old logs, shrinking memory.
+//! idempotency records, old logs, old signing keys and what is left of artifacts, shrinking memory.
 
 use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 
 use super::repeat;
-use crate::app::{App, command_logs, error::Result};
+use crate::app::{App, artifacts, command_logs, error::Result, signing_keys};
 
 const PAUSE: Duration = Duration::from_secs(15);
 const BATCH: u32 = 1000;
 
 /// Keeps house for ever.
 pub async fn run(app: Arc<App>) {
+    if let Err(error) = artifacts::sweep::take_over(&app).await {
+        tracing::warn!(%error, "what the last server was writing waits until its leases run out");
+    }
     repeat(PAUSE, &app.metrics.failures.housekeeping, || round(&app)).await;
 }
 
@@ -28,8 +31,10 @@ pub async fn round(app: &App) -> Result<bool> {
     let retention = TimeDelta::days(i64::from(app.config.outbox_retention_days));
     let outbox = store::outbox(store::Everyone::for_worker("housekeeping"));
     let trimmed = outbox.trim(app.db.write(), now - retention, BATCH).await?;
+    signing_keys::purge(app).await?;
+    let swept = artifacts::sweep::round(app).await?;
     app.rate_limits.shrink();
-    Ok(purged >= u64::from(BATCH) || trimmed >= u64::from(BATCH) || full)
+    Ok(purged >= u64::from(BATCH) || trimmed >= u64::from(BATCH) || full || swept)
 }
 
 /// Deletes old logs of every organization; `true` when there are more of some.
