@@ -147,6 +147,8 @@ pub mod entity {
         Command CommandId "cmd";
         /// A copy of a file that outlives its sandbox.
         Artifact ArtifactId "art";
+        /// A port of a sandbox that is reachable from outside.
+        Preview PreviewId "prv";
         /// A signing key of capability URLs.
         SigningKey SigningKeyId "sig";
         /// Credit that was granted to an organization.
@@ -160,8 +162,9 @@ pub mod entity {
     }
 }
 pub use entity::{
-    AdminKeyId, ApiKeyId, ArtifactId, CommandId, EventId, GrantId, OrganizationId, ProjectId,
-    SandboxId, SigningKeyId, StatementId, TemplateId, TemplateVersionId, TransactionId, UserId,
+    AdminKeyId, ApiKeyId, ArtifactId, CommandId, EventId, GrantId, OrganizationId, PreviewId,
+    ProjectId, SandboxId, SigningKeyId, StatementId, TemplateId, TemplateVersionId, TransactionId,
+    UserId,
 };
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub mod health;
 pub mod human_sessions;
 pub mod idempotency;
 pub mod lifecycle;
+pub mod previews;
 pub mod projects;
 pub mod readiness;
 pub mod sandboxes;
@@ -39,6 +40,7 @@ use crate::{
     config::Config,
     metrics::{Measured, Metrics},
     places::Places,
+    proxy::Proxy,
     rate_limits::RateLimits,
     signing::Signer,
     trace,
@@ -90,6 +92,8 @@ pub struct App {
     pub copies: Places,
     /// Places for what holds a connection open: streams and foreground commands.
     pub places: Places,
+    /// What previews carry.
+    pub proxy: Proxy,
     /// Capability URLs.
     pub signer: Signer,
     /// The price lists.
@@ -131,6 +135,7 @@ impl App {
             blobs: Blobs::of(&config),
             copies: Places::of(COPIES_PER_ORGANIZATION),
             places: Places::of(OPEN_PER_ORGANIZATION),
+            proxy: Proxy::of(&config),
             signer: Signer::default(),
             prices: billing::prices::Remembered::default(),
             guests: guests::Guests::default(),

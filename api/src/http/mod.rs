@@ -8,11 +8,12 @@ mod commands;
 mod context;
 mod discovery;
 mod envelope;
-mod error;
+pub(crate) mod error;
 mod extract;
 mod files;
 pub mod openapi;
 pub(crate) mod operations;
+mod previews;
 mod projects;
 mod responses;
 mod sandboxes;
@@ -36,6 +37,7 @@ type Apis = (
     commands::logs::Logs,
     files::Files,
     artifacts::Artifacts,
+    previews::Previews,
     discovery::Discovery,
 );
 
@@ -49,6 +51,7 @@ const fn apis() -> Apis {
         commands::logs::Logs,
         files::Files,
         artifacts::Artifacts,
+        previews::Previews,
         discovery::Discovery,
     )
 }
@@ -71,6 +74,8 @@ enum Tag {
     Files,
     /// Copies of files that outlive their sandboxes.
     Artifacts,
+    /// Ports of sandboxes that are reachable from outside.
+    Previews,
     /// What anybody may read.
     Discovery,
 }

@@ -25,6 +25,7 @@ use domain::{
     id::{Id, Named},
     limits::Plan,
     organization::MemberRole,
+    preview::AuthMode,
     sandbox::{self, EndReason},
     scope::{Preset, Scope},
 };
@@ -221,6 +222,7 @@ words! {
     CollectOn: CollectOn::ALL;
     CollectStatus: CollectStatus::ALL;
     CollectCode: CollectCode::ALL;
+    AuthMode: AuthMode::ALL;
     Scope: Scope::ALL;
     Role: Role::ALL;
     MemberRole: MemberRole::ALL;

@@ -85,6 +85,8 @@ pub struct Failures {
     pub housekeeping: Counter,
     /// Ending what runs of suspended organizations.
     pub cleanup: Counter,
+    /// Counting the minutes of previews, and closing what is open of ended ones.
+    pub previews: Counter,
 }
 
 /// How machines started.
@@ -141,6 +143,7 @@ impl Metrics {
                     commands: failed("commands"),
                     housekeeping: failed("housekeeping"),
                     cleanup: failed("cleanup"),
+                    previews: failed("previews"),
                 },
                 starts: Starts(Start::ALL.map(|start| {
                     registry.counter(table::MACHINE_STARTS, &[("way", start.as_str())])

@@ -6,6 +6,7 @@ mod audit;
 mod billing;
 mod commands;
 pub(crate) mod events;
+mod previews;
 mod records;
 mod sandboxes;
 mod templates;
@@ -24,7 +25,7 @@ impl MigrationName for First {
     }
 }
 
-pub(crate) const fn statements() -> [&'static [&'static str]; 10] {
+pub(crate) const fn statements() -> [&'static [&'static str]; 11] {
     [
         admin::STATEMENTS,
         tenants::STATEMENTS,
@@ -33,6 +34,7 @@ pub(crate) const fn statements() -> [&'static [&'static str]; 10] {
         sandboxes::STATEMENTS,
         commands::STATEMENTS,
         artifacts::STATEMENTS,
+        previews::STATEMENTS,
         records::STATEMENTS,
         events::STATEMENTS,
         audit::STATEMENTS,

@@ -25,5 +25,6 @@ mod lists;
 mod logs;
 mod observability;
 mod operator;
+mod previews;
 mod sandboxes;
 mod usage;

@@ -135,6 +135,10 @@ fn table() -> Vec<Row> {
         of_project("deleteFile", "file:write").query("?path=f"),
         of_project("makeDirectory", "file:write").body(json!({ "path": "d" })),
         of_project("moveFile", "file:write").body(json!({ "from": "f", "to": "g" })),
+        of_project("createPreview", "preview:create").answers(201).body(json!({ "port": 80 })),
+        of_project("listPreviews", "preview:read"),
+        of_project("getPreview", "preview:read"),
+        of_project("revokePreview", "preview:revoke"),
         of_project("createFileDownloadUrl", "file:read").body(json!({ "path": "f" })),
         Row { also: Some("file:read"), ..of_project("createArtifact", "artifact:create") }
             .answers(201)
@@ -151,6 +155,7 @@ fn table() -> Vec<Row> {
 struct Things {
     sandbox: String,
     command: String,
+    preview: String,
     key: String,
     artifact: String,
 }
@@ -162,19 +167,24 @@ impl Things {
         let path = format!("/v1/sandboxes/{sandbox}/artifacts");
         let made = acme.post(&path, json!({ "path": "f" })).await.is(201);
         let artifact = text(&made["artifact"]["id"]);
-        Self { sandbox, command, key: acme.key("usage:read").await.id, artifact }
+        let preview = format!("/v1/sandboxes/{sandbox}/previews");
+        let preview = acme.post(&preview, json!({ "port": 8000 })).await.is(201);
+        let preview = text(&preview["preview"]["id"]);
+        let key = acme.key("usage:read").await.id;
+        Self { sandbox, command, preview, key, artifact }
     }
 
     fn fill(&self, path: &str) -> String {
         path.replace("{sandboxId}", &self.sandbox)
             .replace("{commandId}", &self.command)
+            .replace("{previewId}", &self.preview)
             .replace("{apiKeyId}", &self.key)
             .replace("{artifactId}", &self.artifact)
     }
 
     fn shown_in(&self, answer: &Answer) -> bool {
         let shown = answer.text();
-        let ids = [&self.sandbox, &self.command, &self.key, &self.artifact];
+        let ids = [&self.sandbox, &self.command, &self.preview, &self.key, &self.artifact];
         ids.iter().any(|id| shown.contains(*id))
     }
 }
@@ -258,6 +268,8 @@ async fn every_operation_refuses_everyone_whom_it_must(database: Database) {
         let row = row.unwrap_or_else(|| panic!("{id} has no row in the matrix"));
         let case = Case { row, operation, things: Things::of(&callers.acme).await };
         walk(&case, &callers).await;
+        // An organization may have ten previews at a time.
+        callers.acme.kills(&case.things.sandbox).await;
     }
     world.close().await;
 }
