@@ -207,7 +207,6 @@ pub struct CollectError {
 /// Why, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(clippy::enum_variant_names, reason = "the contract's words, section 10.1")]
 pub enum CollectCode {
     /// It is there and could not be copied.
     ArtifactCollectFailed,

@@ -32,8 +32,9 @@ pub async fn round(app: &App) -> Result<bool> {
     let outbox = store::outbox(store::Everyone::for_worker("housekeeping"));
     let trimmed = outbox.trim(app.db.write(), now - retention, BATCH).await?;
     signing_keys::purge(app).await?;
-    let swept = artifacts::sweep::round(app).await?;
     app.rate_limits.shrink();
+    // Last, because the store of artifacts may be away while all else is well.
+    let swept = artifacts::sweep::round(app).await?;
     Ok(purged >= u64::from(BATCH) || trimmed >= u64::from(BATCH) || full || swept)
 }
 

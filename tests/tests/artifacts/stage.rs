@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use drivers::{
@@ -19,6 +20,9 @@ use crate::{
     client::{Client, Door},
     server::{Installation, Server},
 };
+
+/// A server that does not answer after this is not waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Stage {
     pub client: Client,
@@ -117,6 +121,29 @@ impl Stage {
     /// Every file that artifacts are kept in, half-written ones included.
     pub fn blobs(&self) -> Vec<PathBuf> {
         below(&self.installation.state().join("artifacts"))
+    }
+}
+
+/// A story that has failed leaves no sandbox running.
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if self.server.is_none() {
+            return;
+        }
+        let client = self.client.clone();
+        let killing = async move {
+            let list = client.get("/v1/sandboxes").await;
+            for sandbox in list["data"].as_array().unwrap() {
+                let path = format!("/v1/sandboxes/{}", sandbox["id"].as_str().unwrap());
+                client.insist(Method::DELETE, &path, None, None).await;
+            }
+        };
+        let killed = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async { tokio::time::timeout(PATIENCE, killing).await.ok() })
+        });
+        // It has failed already.
+        drop(killed.join());
     }
 }
 

@@ -184,12 +184,12 @@ impl RunCommand {
             let text = "collect is only for commands that are waited for";
             return Err(Refused::invalid("collect", text).into());
         }
-        let items = self.collect.into_iter().flatten().map(collect::Item::from).collect();
-        let on = self.collect_on.map(|on| on.0);
-        let collect = collect::Request::parse(items, on, caller.key.id)?;
-        if collect.is_some() {
+        let items: Vec<_> = self.collect.into_iter().flatten().map(collect::Item::from).collect();
+        if !items.is_empty() {
             caller.must_also(Scope::ArtifactCreate)?;
         }
+        let on = self.collect_on.map(|on| on.0);
+        let collect = collect::Request::parse(items, on, caller.key.id)?;
         let env = self.env.unwrap_or_default();
         let spec = Spec::parse(self.command, self.cwd, env, self.timeout_ms, background)?;
         Ok(Spec { collect, ..spec })

@@ -2,6 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
+use domain::limits::Plan;
 use reqwest::Method;
 use tests::{Database, Team, World, json, stories};
 
@@ -11,6 +12,7 @@ stories![
     an_artifact_of_many_parts_comes_back_as_it_was,
     nobody_gets_what_was_changed,
     what_is_lost_is_told,
+    what_cannot_be_paid_is_not_kept,
 ];
 
 async fn an_artifact_of_many_parts_comes_back_as_it_was(database: Database) {
@@ -67,5 +69,36 @@ async fn what_is_lost_is_told(database: Database) {
     fs::remove_file(&file).unwrap();
     acme.get(&path).await.refused(502, "download_export_failed");
     fs::write(&file, written).unwrap();
+    world.close().await;
+}
+
+/// A credit for each byte, of which the free plan has 300 (10 USD at 0.0333333).
+async fn what_cannot_be_paid_is_not_kept(database: Database) {
+    let world = World::on(database).await;
+    let prices = json!({
+        "name": "2031-04",
+        "currency": "USD",
+        "computeUnitSecondsPerCredit": 1000,
+        "currencyPerCredit": "0.0333333",
+        "rates": { "artifact_bytes_stored": { "credits": "1", "per": 1 } },
+        "rounding": "down",
+        "validFrom": world.stamp("60s"),
+    });
+    world.owner().await.post("/admin/v1/pricing-versions", prices).await.is(201);
+    world.advance("60s").await;
+    let acme = world.team_on("acme", Plan::Free).await;
+    let sandbox = acme.starts(json!({})).await;
+    acme.runs(&sandbox, "yes 200 > large; yes 50 > small").await; // 400 bytes, and 100
+    let key = acme.idempotent("once");
+    let path = format!("/v1/sandboxes/{sandbox}/artifacts");
+    key.post(&path, json!({ "path": "large" })).await.refused(402, "credit_exhausted");
+    assert!(world.blobs().is_empty(), "nothing is kept for nothing");
+    assert_eq!(world.number("select count(*) from artifact_writes").await, 0);
+    copies(&acme, &sandbox, "small").await;
+    let body = json!({ "command": "true", "collect": [{ "path": "large" }] });
+    let run = acme.runs_with(&sandbox, body).await;
+    assert_eq!(run["collectStatus"], "failed");
+    assert_eq!(run["collectErrors"][0]["code"], "artifact_collect_failed");
+    assert_eq!(world.blobs().len(), 1);
     world.close().await;
 }
