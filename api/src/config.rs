@@ -16,6 +16,8 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::blobs;
+
 /// Which driver runs the sandboxes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -98,6 +100,17 @@ pub struct Config {
     pub idle_timeout_ms: Option<u64>,
     /// Overrides the plan's number of days for which command logs are kept.
     pub log_retention_days: Option<u32>,
+    /// Where artifacts are kept: a folder, or `s3://BUCKET/PREFIX`; by default `artifacts` in the state
+    /// folder.
+    pub artifact_store: Option<String>,
+    /// The URL of the S3 service; none = Amazon's in the region.
+    pub artifact_s3_endpoint: Option<String>,
+    /// The region of the bucket.
+    pub artifact_s3_region: Option<String>,
+    /// Bytes of one artifact.
+    pub max_artifact_bytes: u64,
+    /// Overrides the plan's number of days for which artifacts are kept.
+    pub artifact_retention_days: Option<u32>,
     /// Which table of plans is offered.
     pub plan_catalogue: CatalogueName,
     /// How long a suspended organization's sandboxes go on running, in minutes.
@@ -173,6 +186,11 @@ impl Default for Config {
             max_create_ttl_ms: None,
             idle_timeout_ms: None,
             log_retention_days: None,
+            artifact_store: None,
+            artifact_s3_endpoint: None,
+            artifact_s3_region: None,
+            max_artifact_bytes: 5 << 30,
+            artifact_retention_days: None,
             plan_catalogue: CatalogueName::Standard,
             suspension_grace_minutes: 60,
             usage_window_seconds: 60,
@@ -250,6 +268,8 @@ impl Config {
             ("sandbox_disk_mib", u64::from(self.sandbox_disk_mib)),
             ("sandbox_pids", u64::from(self.sandbox_pids)),
             ("log_retention_days", u64::from(self.log_retention_days.unwrap_or(1))),
+            ("max_artifact_bytes", self.max_artifact_bytes),
+            ("artifact_retention_days", u64::from(self.artifact_retention_days.unwrap_or(1))),
             ("max_create_ttl_ms", self.max_create_ttl_ms.unwrap_or(1)),
             ("idle_timeout_ms", self.idle_timeout_ms.unwrap_or(1)),
         ] {
@@ -267,6 +287,7 @@ impl Config {
         {
             return refuse("database_url must start with sqlite:// or postgres://".to_owned());
         }
+        blobs::check(self).map_err(ConfigError)?;
         if self.dev_human_sessions {
             self.check_alone_on_loopback()?;
         }
@@ -361,6 +382,16 @@ impl Config {
         limits
     }
 
+    /// How many days an organization's artifacts are kept: as [`Self::limits`], but with a setting of
+    /// their own.
+    #[must_use]
+    pub fn artifact_retention_days(&self, organization: &Organization, now: DateTime<Utc>) -> u32 {
+        let plan = organization.plan_at(now).limits(self.catalogue()).retention_days;
+        let usual = self.artifact_retention_days.unwrap_or(plan);
+        let own = organization.limit_overrides.get("retention_days").copied();
+        own.and_then(|days| u32::try_from(days).ok()).unwrap_or(usual)
+    }
+
     /// A plan's limits, and this installation's overrides.
     #[must_use]
     pub fn plan_limits(&self, plan: Plan) -> Limits {
@@ -403,6 +434,10 @@ mod tests {
             (refused(|c| c.database_url = Some("mysql://x".into())), "database_url"),
             (refused(|c| c.default_plan = "gold".into()), "default_plan"),
             (refused(|c| c.host = String::new()), "host"),
+            (refused(|c| c.max_artifact_bytes = 1 << 40), "max_artifact_bytes"),
+            (refused(|c| c.artifact_store = Some("gs://x".into())), "artifact_store"),
+            (refused(|c| c.artifact_store = Some("s3:///x".into())), "artifact_store"),
+            (refused(|c| c.artifact_s3_endpoint = Some("x:9000".into())), "artifact_s3_endpoint"),
             (refused(|c| c.otlp_endpoint = Some("collector:4317".into())), "otlp_endpoint"),
             (refused(|c| c.otlp_sample_percent = 101), "otlp_sample_percent"),
         ] {

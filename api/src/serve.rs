@@ -107,6 +107,7 @@ pub async fn serve(config: Config) -> Result<()> {
         tracing::warn!(what = limitation.what, remedy = limitation.remedy, "driver limitation");
     }
     let app = App::new(config, db, driver, Arc::new(SystemClock));
+    app.blobs.open().await.context("artifact_store cannot be used")?;
     let acceptor = TcpListener::bind(app.config.listen).into_acceptor().await.context("listen")?;
     let address = acceptor.local_addr().remove(0);
     let address = address.as_socket_addr().context("a TCP listener has a socket address")?;

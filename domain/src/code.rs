@@ -71,6 +71,7 @@ codes! {
     RateLimited "rate_limited" 429 "Too many requests in this window.";
     InternalError "internal_error" 500 "A fault of the server.";
     RuntimeError "runtime_error" 500 "A fault of the sandbox's runtime.";
+    DownloadExportFailed "download_export_failed" 502 "The bytes of a download could not be had.";
     ResourceAllocationFailed "resource_allocation_failed" 503 "No capacity at the moment.";
     Unavailable "unavailable" 503 "A part that the server needs does not answer at the moment.";
 }

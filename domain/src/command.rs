@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     code::{Code, Refused},
+    collect::{self, CollectError, CollectStatus},
     id::{CommandId, OrganizationId, ProjectId, SandboxId},
     limits,
 };
@@ -232,9 +233,19 @@ pub struct Command {
     pub last_seq: u64,
     /// The lowest retained one; above 1 when older chunks were dropped.
     pub first_seq: u64,
+    /// What became of the files that it was asked for.
+    pub collect_status: CollectStatus,
+    /// Those of them that could not be had.
+    pub collect_errors: Vec<CollectError>,
 }
 
 impl Command {
+    /// Whether nothing of it will change any more: it is over, and so is what is collected from it.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        !self.status.is_active() && self.collect_status != CollectStatus::Pending
+    }
+
     /// From start to end, in milliseconds.
     #[must_use]
     pub fn duration_ms(&self) -> Option<u64> {
@@ -256,6 +267,8 @@ pub struct Spec {
     pub timeout_ms: Option<u64>,
     /// Whether the caller does not wait.
     pub background: bool,
+    /// The files that it is to leave as artifacts.
+    pub collect: Option<collect::Request>,
 }
 
 const MAX_ENV_BYTES: usize = 128 << 10;
@@ -285,7 +298,7 @@ impl Spec {
         check_timeout(timeout_ms)?;
         let cwd =
             crate::path::in_workspace(cwd.as_deref().unwrap_or(crate::path::WORKSPACE), "cwd")?;
-        Ok(Self { command_line, cwd, env, timeout_ms, background })
+        Ok(Self { command_line, cwd, env, timeout_ms, background, collect: None })
     }
 
     /// Gives it the timeout that it has on a plan, whose longest run is `max_ms`: the default if it

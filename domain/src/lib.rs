@@ -2,7 +2,9 @@
 //! Pure: no I/O, no async, no clock, no randomness except `Id::generate`, no HTTP, no SQL.
 
 pub mod admin;
+pub mod artifact;
 pub mod code;
+pub mod collect;
 pub mod command;
 pub mod id;
 pub mod key;

@@ -15,6 +15,7 @@ pub const UNIQUE: &[(&str, &str)] = &[
     ("templates_slug_key", "templates.slug"),
     ("template_versions_version_key", "template_versions.template_id, template_versions.version"),
     ("sandboxes_org_id_id_key", "sandboxes.org_id, sandboxes.id"),
+    ("artifacts_collected_key", "artifacts.command_id, artifacts.collect_index"),
     ("credit_grants_org_id_id_key", "credit_grants.org_id, credit_grants.id"),
     ("ledger_transactions_org_id_id_key", "ledger_transactions.org_id, ledger_transactions.id"),
     ("ledger_transactions_seq_key", "ledger_transactions.org_id, ledger_transactions.seq"),

@@ -150,10 +150,39 @@ pub struct CommandRow {
     pub termination_signal: Option<String>,
     pub first_seq: i64,
     pub last_seq: i64,
+    pub collect_status: String,
+    pub collect_errors: String,
     pub stdout: Option<Vec<u8>>,
     pub stdout_truncated: Option<bool>,
     pub stderr: Option<Vec<u8>>,
     pub stderr_truncated: Option<bool>,
+}
+
+/// A row of `artifacts`.
+#[derive(Debug, Clone, FromQueryResult)]
+pub struct ArtifactRow {
+    pub id: Uuid,
+    pub org_id: Uuid,
+    pub project_id: Uuid,
+    pub sandbox_id: Uuid,
+    pub name: String,
+    pub content_type: Option<String>,
+    pub source_path: String,
+    pub size_bytes: i64,
+    pub sha256: Vec<u8>,
+    pub created_at: i64,
+    pub retention_expires_at: i64,
+    pub deleted_at: Option<i64>,
+}
+
+/// A row of `artifact_writes` that is to be swept.
+#[derive(Debug, Clone, FromQueryResult)]
+pub struct ArtifactWriteRow {
+    pub id: Uuid,
+    pub org_id: Uuid,
+    pub record_id: Option<Uuid>,
+    pub upload_id: Option<String>,
+    pub sweeps: i64,
 }
 
 /// A row of `command_outputs`.

@@ -10,6 +10,7 @@ mod reach;
 mod time;
 
 pub mod admin_keys;
+pub mod artifacts;
 pub mod audit;
 pub mod billing;
 pub mod commands;
@@ -25,6 +26,7 @@ pub mod testing;
 pub mod usage;
 pub mod vitals;
 
+pub use artifacts::artifacts;
 pub use audit::audit;
 pub use billing::billing;
 pub use commands::commands;

@@ -1,10 +1,16 @@
 //! What holds in every world, read straight from its tables: what background work still has to do,
 //! and what must be true when a story ends.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::id::{OrganizationId, SandboxId};
+use domain::{
+    artifact::object_key,
+    id::{ArtifactId, OrganizationId, SandboxId},
+};
 use sea_orm::FromQueryResult;
 use store::{Db, audit::Chain};
 use uuid::Uuid;
@@ -180,6 +186,69 @@ async fn wrong_commands(db: &Db) -> Vec<String> {
     wrong
 }
 
+/// What can be read has its bytes, all of them counted; there are no bytes that nobody needs; and what
+/// commands are to leave is looked after.
+pub async fn wrong_artifacts(db: &Db, folder: &Path) -> Vec<String> {
+    #[derive(Debug, FromQueryResult)]
+    struct ArtifactRow {
+        id: Uuid,
+        org_id: Uuid,
+        size_bytes: i64,
+        is_there: bool,
+    }
+    #[derive(Debug, FromQueryResult)]
+    struct CountRow {
+        resource_id: String,
+        amount: i64,
+    }
+    let sql =
+        "select id, org_id, size_bytes, remove_at is not null and deleted_at is null as is_there
+               from artifacts";
+    let artifacts: Vec<ArtifactRow> = rows(db, sql).await;
+    let sql =
+        "select resource_id, amount from usage_records where metric = 'artifact_bytes_stored'";
+    let counts =
+        rows::<CountRow>(db, sql).await.into_iter().map(|row| (row.resource_id, row.amount));
+    let counts: BTreeMap<_, _> = counts.collect();
+    let mut wrong = Vec::new();
+    let mut files: BTreeSet<_> = files_below(folder).into_iter().collect();
+    if counts.len() != artifacts.len() {
+        wrong.push(format!("each artifact is counted once: {counts:?} {artifacts:?}"));
+    }
+    for row in artifacts {
+        let (org, id) = (OrganizationId::from_uuid(row.org_id), ArtifactId::from_uuid(row.id));
+        if counts.get(&id.to_string()) != Some(&row.size_bytes) {
+            wrong.push(format!("all bytes of an artifact are counted: {row:?} {counts:?}"));
+        }
+        let file = folder.join(object_key(org, id)).join("bytes");
+        let size = std::fs::metadata(&file).ok().map(|file| file.len());
+        if row.is_there && size != u64::try_from(row.size_bytes).ok() {
+            wrong.push(format!("an artifact has its bytes: {row:?} {size:?}"));
+        }
+        if row.is_there {
+            files.remove(&file);
+        }
+    }
+    if tables::number(db, "select count(*) from artifact_writes").await == 0 {
+        wrong.extend(files.iter().map(|file| format!("nobody needs {}", file.display())));
+    }
+    let untold = "select count(*) from commands
+        where (collect_status = 'pending') > (lease_until is not null)";
+    if tables::number(db, untold).await != 0 {
+        wrong.push("nobody looks after what a command is to leave".to_owned());
+    }
+    wrong
+}
+
+/// Every file below a folder.
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    let entries = entries.map(|entry| entry.unwrap().path());
+    let (folders, mut files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    files.extend(folders.iter().flat_map(|folder| files_below(folder)));
+    files
+}
+
 /// Nothing begins in an organization that may do nothing, and nothing runs past its cleanup.
 async fn wrong_standings(db: &Db) -> Vec<String> {
     let overdue = "select count(*) from sandboxes s join organizations o on o.id = s.org_id
@@ -207,6 +276,8 @@ async fn wrong_chains(db: &Db) -> Vec<String> {
         ("sandboxes", "'sandbox.create'"),
         ("sandboxes where ended_at is not null", "'sandbox.kill', 'sandbox.end'"),
         ("commands", "'command.run'"),
+        ("artifacts", "'artifact.create'"),
+        ("artifacts where deleted_at is not null", "'artifact.delete'"),
     ] {
         let untold = format!(
             "select (select count(*) from {rows}) -
@@ -219,13 +290,14 @@ async fn wrong_chains(db: &Db) -> Vec<String> {
     wrong
 }
 
-/// An unanswered idempotent request is one whose command can still answer it.
+/// An unanswered idempotent request is one whose command can still answer it, or that writes.
 async fn wrong_records(db: &Db) -> Vec<String> {
     #[derive(FromQueryResult)]
     struct RecordRow {
         path: String,
     }
-    let sql = "select path from idempotency_records where status is null and command_id is null";
+    let sql = "select path from idempotency_records where status is null and command_id is null
+               and id not in (select record_id from artifact_writes where record_id is not null)";
     let rows: Vec<RecordRow> = rows(db, sql).await;
     rows.iter().map(|row| format!("nothing can answer the request to {}", row.path)).collect()
 }

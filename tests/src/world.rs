@@ -4,6 +4,7 @@
 use std::{
     fmt::Debug,
     future::{Future, IntoFuture},
+    path::PathBuf,
     pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
@@ -18,6 +19,7 @@ use store::{
     Db,
     testing::{self, TestDatabase},
 };
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::{
@@ -84,6 +86,8 @@ pub struct World {
     pub driver: Simulated,
     /// Vanishes with the world.
     _database: TestDatabase,
+    /// Where servers keep what is in no database; vanishes, too.
+    folder: TempDir,
     common: Arc<Common>,
     start: Start,
     /// The first is the one that keys talk to.
@@ -139,8 +143,10 @@ impl World {
         };
         let clock = SimulatedClock::at(beginning.at);
         let driver = Simulated::with_clock(clock.clone());
+        let folder = TempDir::new().unwrap();
+        let state_dir = folder.path().to_owned();
         let start = Start {
-            config: beginning.config,
+            config: Config { state_dir, ..beginning.config },
             database_url: database.url.clone(),
             host: Host::new(driver.clone()),
             clock: WorldClock(clock.clone()),
@@ -152,6 +158,7 @@ impl World {
             driver,
             common: Arc::new(Common { db: database.db.clone(), clock, http, address }),
             _database: database,
+            folder,
             start,
             servers: vec![server],
             logs: Logs::here(),
@@ -185,6 +192,12 @@ impl World {
     #[must_use]
     pub fn db(&self) -> &Db {
         &self.common.db
+    }
+
+    /// Every file that the servers keep artifacts in, from their folder, half-written ones included.
+    #[must_use]
+    pub fn blobs(&self) -> Vec<PathBuf> {
+        invariants::files_below(&self.folder.path().join("artifacts"))
     }
 
     /// Its address, for programs.
@@ -373,6 +386,8 @@ impl World {
     async fn ends(mut self, trail: invariants::Trail) {
         self.settle().await;
         let mut wrong = invariants::broken(self.db(), &self.driver.running(), trail).await;
+        let kept = self.folder.path().join("artifacts");
+        wrong.extend(invariants::wrong_artifacts(self.db(), &kept).await);
         for server in std::mem::take(&mut self.servers) {
             server.stop().await;
         }

@@ -196,7 +196,8 @@ impl Follower {
                     continue;
                 }
             }
-            if !command.status.is_active() {
+            // What is collected is a part of it: the last event tells what became of that.
+            if command.is_settled() {
                 return Ok(CommandEvent::Terminal(Box::new(command), self.app.clock.now()));
             }
             let silent = self.last_event.elapsed();

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use domain::{
     Code, Refused,
+    collect::{CollectStatus, Request},
     command::{CancelMode, Command, Spec, Status},
     id::{CommandId, SandboxId},
     path::WORKSPACE,
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 use super::command_logs::too_many;
 pub use super::command_logs::{CommandEvent, LogPage, log_download_url, log_text, logs, stream};
 use super::{
-    App, Caller,
+    App, Caller, artifacts,
     audit::{self, Act, Actor},
     error::{Error, Result},
     events,
@@ -92,7 +93,10 @@ async fn run_accepted(
 ) -> Result<Answer> {
     let command = new_command(app, sandbox, &spec);
     let answer = spec.background.then(|| Answer { status: 202, body: print(&command) });
-    if !accept(app, caller, idempotent.as_ref(), sandbox, &command, answer.as_ref()).await? {
+    let collect = spec.collect.as_ref();
+    if !accept(app, caller, idempotent.as_ref(), sandbox, (&command, collect), answer.as_ref())
+        .await?
+    {
         return match idempotency::look_up(app, caller, idempotent.as_ref()).await? {
             Known::Answered(answer) => Ok(answer),
             Known::Fresh | Known::Running(..) => Err(Error::InProgress),
@@ -102,8 +106,11 @@ async fn run_accepted(
     if let Some(answer) = answer {
         return Ok(answer);
     }
-    let at_most = Duration::from_millis(spec.timeout_ms.unwrap_or(0)) + FOREGROUND_SLACK;
-    let ended = terminal(app, caller.reach(), command.id, at_most).await?;
+    let mut at_most = Duration::from_millis(spec.timeout_ms.unwrap_or(0)) + FOREGROUND_SLACK;
+    if spec.collect.is_some() {
+        at_most += artifacts::collect::PATIENCE;
+    }
+    let ended = until(app, caller.reach(), command.id, at_most, Command::is_settled).await?;
     finish(app, caller, idempotent.as_ref(), Answer { status: 200, body: print(&ended) }).await
 }
 
@@ -121,7 +128,7 @@ async fn earlier(
         Known::Running(_, None) => Err(Error::InProgress),
         Known::Running(_, Some(id)) => {
             let command = store::commands(caller.reach()).get(app.db.read(), id).await?;
-            if command.status.is_active() {
+            if !command.is_settled() {
                 return Err(Error::InProgress);
             }
             let answer = Answer { status: 200, body: print(&command) };
@@ -189,6 +196,11 @@ fn new_command(app: &App, sandbox: &Sandbox, spec: &Spec) -> Command {
         termination_signal: None,
         last_seq: 0,
         first_seq: 1,
+        collect_status: match spec.collect {
+            Some(_) => CollectStatus::Pending,
+            None => CollectStatus::NotRequested,
+        },
+        collect_errors: Vec::new(),
     }
 }
 
@@ -198,7 +210,7 @@ async fn accept(
     caller: &Caller,
     idempotent: Option<&Idempotent>,
     sandbox: &Sandbox,
-    command: &Command,
+    (command, collect): (&Command, Option<&Request>),
     answer: Option<&Answer>,
 ) -> Result<bool> {
     let tx = app.db.begin().await?;
@@ -214,7 +226,7 @@ async fn accept(
         let limit = u64::try_from(MAX_RUNNING).unwrap_or(u64::MAX);
         return Err(Error::QuotaExceeded { what: "commands at a time in a sandbox", limit });
     }
-    commands.insert(&tx, command, app.clock.now() + runner::LEASE).await?;
+    commands.insert(&tx, command, collect, app.clock.now() + runner::LEASE).await?;
     let (id, at) = (command.id.to_string(), command.created_at);
     super::usage::count(app, &tx, &sandbox, Metric::CommandInvocations, id, 1, at).await?;
     let details = json!({ "sandboxId": sandbox.id, "background": command.background });
@@ -227,11 +239,21 @@ async fn accept(
 
 /// Waits until a command is over.
 async fn terminal(app: &App, reach: Reach, id: CommandId, at_most: Duration) -> Result<Command> {
+    until(app, reach, id, at_most, |command| !command.status.is_active()).await
+}
+
+async fn until(
+    app: &App,
+    reach: Reach,
+    id: CommandId,
+    at_most: Duration,
+    is_so: impl Fn(&Command) -> bool,
+) -> Result<Command> {
     let deadline = Instant::now() + at_most;
     let mut nudges = app.bus.subscribe();
     loop {
         let command = store::commands(reach.clone()).get(app.db.read(), id).await?;
-        if !command.status.is_active() {
+        if is_so(&command) {
             return Ok(command);
         }
         if Instant::now() >= deadline {

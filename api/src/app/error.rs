@@ -6,6 +6,8 @@ use std::time::Duration;
 use domain::Refused;
 use drivers::{DriverError, guest::GuestError};
 
+use crate::blobs;
+
 /// A use case failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -46,6 +48,12 @@ pub enum Error {
     /// The sandbox did not become ready in time.
     #[error("the sandbox did not become ready in time")]
     NotReady,
+    /// The artifact store did not take bytes or let go of them.
+    #[error("{0}")]
+    NotStored(#[source] blobs::Error),
+    /// The artifact store did not give the bytes of an artifact.
+    #[error("{0}")]
+    NotReadable(#[source] blobs::Error),
     /// Too much work of this kind is waiting already.
     #[error("overloaded: {0}")]
     Overloaded(&'static str),

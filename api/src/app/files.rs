@@ -273,13 +273,21 @@ async fn at(app: &Arc<App>, caller: &Caller, id: SandboxId) -> Result<At> {
 }
 
 async fn usable(app: &Arc<App>, reach: Reach, id: SandboxId) -> Result<At> {
+    Ok(At { sandbox: in_use(app, reach, id).await?, app: Arc::clone(app) })
+}
+
+/// A sandbox that is up, once it is, for work on its files; the work counts as activity.
+///
+/// # Errors
+/// `not_found`, `sandbox_destroyed`.
+pub(super) async fn in_use(app: &App, reach: Reach, id: SandboxId) -> Result<Sandbox> {
     let sandbox = readiness::ready(app, reach, id).await?;
     let now = app.clock.now();
     if now - sandbox.last_activity_at >= ACTIVITY_STEP {
         let everyone = store::sandboxes(Everyone::for_worker("activity"));
         everyone.touch_activity(app.db.write(), id, now).await?;
     }
-    Ok(At { app: Arc::clone(app), sandbox })
+    Ok(sandbox)
 }
 
 impl At {

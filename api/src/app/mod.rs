@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod api_keys;
+pub mod artifacts;
 pub mod audit;
 pub mod billing;
 pub mod caller;
@@ -32,6 +33,7 @@ use tracing::Instrument;
 
 use crate::{
     auth::Authenticator,
+    blobs::Blobs,
     bus::Bus,
     clock::Clock,
     config::Config,
@@ -56,6 +58,8 @@ pub struct DownloadUrl {
 
 /// Streams and foreground commands that an organization can have open at a server.
 const OPEN_PER_ORGANIZATION: u32 = 512;
+/// Artifacts that an organization can have made at a time at a server, by requests for them.
+const COPIES_PER_ORGANIZATION: u32 = 16;
 
 /// How long capability URLs work (contract, section 10.4).
 pub const DOWNLOAD_URL_LIFETIME: chrono::TimeDelta = chrono::TimeDelta::minutes(15);
@@ -80,6 +84,10 @@ pub struct App {
     pub rate_limits: RateLimits,
     /// What was last found about the host.
     pub readiness: health::Readiness,
+    /// The bytes of artifacts.
+    pub blobs: Blobs,
+    /// Places for artifacts that are being made.
+    pub copies: Places,
     /// Places for what holds a connection open: streams and foreground commands.
     pub places: Places,
     /// Capability URLs.
@@ -120,6 +128,8 @@ impl App {
             auth: Authenticator::new(db.clone(), Arc::clone(&clock), Arc::clone(&config), keys),
             rate_limits: RateLimits::per_minute(config.rate_limit_per_minute),
             readiness: health::Readiness::default(),
+            blobs: Blobs::of(&config),
+            copies: Places::of(COPIES_PER_ORGANIZATION),
             places: Places::of(OPEN_PER_ORGANIZATION),
             signer: Signer::default(),
             prices: billing::prices::Remembered::default(),

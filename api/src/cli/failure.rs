@@ -108,6 +108,8 @@ impl From<Error> for Failure {
             | Error::QuotaExceeded { .. }
             | Error::InProgress
             | Error::NotReady
+            | Error::NotStored(_)
+            | Error::NotReadable(_)
             | Error::Overloaded(_)) => Self::Undone(error.into()),
         }
     }

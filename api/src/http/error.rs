@@ -221,6 +221,11 @@ impl From<Error> for ApiError {
             Error::NotReady => {
                 Self::new(Code::RuntimeError, "the sandbox did not get there in time")
             }
+            Error::NotStored(error) => Self::unavailable(error),
+            Error::NotReadable(error) => {
+                Self::new(Code::DownloadExportFailed, "the bytes cannot be had at the moment")
+                    .inside(error)
+            }
             Error::Overloaded(what) => Self::unavailable(what),
         }
     }
@@ -312,7 +317,7 @@ pub fn body_error(error: &ReadBodyError) -> ApiError {
 
 /// The statuses of all errors that any operation documents, ascending. 405 is none: it is what a path
 /// answers to a method that is no operation.
-pub const STATUSES: [u16; 11] = [400, 401, 403, 404, 409, 410, 413, 415, 429, 500, 503];
+pub const STATUSES: [u16; 12] = [400, 401, 403, 404, 409, 410, 413, 415, 429, 500, 502, 503];
 
 impl ApiResponse for ApiError {
     fn meta() -> MetaResponses {

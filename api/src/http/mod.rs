@@ -3,6 +3,7 @@
 
 mod admin;
 mod api_keys;
+mod artifacts;
 mod commands;
 mod context;
 mod discovery;
@@ -34,6 +35,7 @@ type Apis = (
     commands::Commands,
     commands::logs::Logs,
     files::Files,
+    artifacts::Artifacts,
     discovery::Discovery,
 );
 
@@ -46,6 +48,7 @@ const fn apis() -> Apis {
         commands::Commands,
         commands::logs::Logs,
         files::Files,
+        artifacts::Artifacts,
         discovery::Discovery,
     )
 }
@@ -66,6 +69,8 @@ enum Tag {
     Commands,
     /// Files in sandboxes' workspaces.
     Files,
+    /// Copies of files that outlive their sandboxes.
+    Artifacts,
     /// What anybody may read.
     Discovery,
 }

@@ -45,6 +45,8 @@ const PROBE: &[u16] = &[503];
 pub(super) const READ: &[u16] = &[400, 401, 403, 404, 429, 500, 503];
 /// Reading something that may be no longer there.
 const READ_LOG: &[u16] = &[400, 401, 403, 404, 409, 429, 500, 503];
+/// Reading bytes that are kept somewhere else.
+const READ_BYTES: &[u16] = &[400, 401, 403, 404, 429, 500, 502, 503];
 /// Changing without a body.
 pub(super) const CHANGE: &[u16] = &[400, 401, 403, 404, 409, 429, 500, 503];
 /// Changing by a body.
@@ -117,6 +119,12 @@ pub const OPERATIONS: &[Operation] = &[
     row("moveFile", Some(Scope::FileWrite), LIVE_WRITE),
     row("createFileDownloadUrl", Some(Scope::FileRead), LIVE_WRITE),
     row("downloadFile", Some(Scope::FileRead), LIVE_READ),
+    row("createArtifact", Some(Scope::ArtifactCreate), LIVE_WRITE),
+    row("listArtifacts", Some(Scope::ArtifactRead), READ),
+    row("getArtifact", Some(Scope::ArtifactRead), READ),
+    row("createArtifactDownloadUrl", Some(Scope::ArtifactRead), READ),
+    row("downloadArtifact", Some(Scope::ArtifactRead), READ_BYTES),
+    row("deleteArtifact", Some(Scope::ArtifactDelete), READ),
 ];
 
 /// The row of an operation.

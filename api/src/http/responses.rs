@@ -15,8 +15,6 @@ use poem_openapi::{
     types::{ToJSON, Type},
 };
 
-use drivers::guest::FileStat;
-
 use crate::app::idempotency::Answer;
 
 /// The content type of every JSON answer.
@@ -214,30 +212,42 @@ impl ApiResponse for TextStream {
     fn register(_: &mut Registry) {}
 }
 
+const OCTETS: &str = "application/octet-stream";
+
 /// The bytes of a file, never to be shown by a browser as a page of ours.
 #[derive(Debug)]
 pub struct Download {
-    stat: FileStat,
+    name: String,
+    size_bytes: u64,
+    content_type: String,
     body: Body,
 }
 
 impl Download {
-    /// A stream of the file that `stat` describes.
+    /// A stream of so many bytes under a name.
     pub fn new(
-        stat: FileStat,
+        name: impl Into<String>,
+        size_bytes: u64,
         pieces: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
     ) -> Self {
-        Self { stat, body: Body::from_bytes_stream(pieces) }
+        let (name, content_type) = (name.into(), OCTETS.to_owned());
+        Self { name, size_bytes, content_type, body: Body::from_bytes_stream(pieces) }
+    }
+
+    /// The same, called what it is.
+    #[must_use]
+    pub fn of_type(self, content_type: Option<String>) -> Self {
+        Self { content_type: content_type.unwrap_or(self.content_type), ..self }
     }
 }
 
 impl IntoResponse for Download {
     fn into_response(self) -> Response {
         Response::builder()
-            .content_type("application/octet-stream")
-            .header(header::CONTENT_LENGTH, self.stat.size_bytes)
+            .content_type(&self.content_type)
+            .header(header::CONTENT_LENGTH, self.size_bytes)
             .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
-            .header(header::CONTENT_DISPOSITION, disposition(&self.stat.name))
+            .header(header::CONTENT_DISPOSITION, disposition(&self.name))
             .body(self.body)
     }
 }
@@ -246,7 +256,7 @@ impl ApiResponse for Download {
     fn meta() -> MetaResponses {
         let bytes = MetaSchema::new_with_format("string", "binary");
         let bytes = MetaSchemaRef::Inline(Box::new(bytes));
-        MetaResponses { responses: vec![meta(200, "application/octet-stream", bytes)] }
+        MetaResponses { responses: vec![meta(200, OCTETS, bytes)] }
     }
     fn register(_: &mut Registry) {}
 }

@@ -20,6 +20,7 @@ use billing::{
 };
 use domain::{
     admin::Role,
+    collect::{CollectCode, CollectOn, CollectStatus},
     command::{self, CancelMode, OutputStream, TerminationSignal},
     id::{Id, Named},
     limits::Plan,
@@ -217,6 +218,9 @@ words! {
     CancelMode: [CancelMode::Graceful, CancelMode::Force];
     OutputStream: [OutputStream::Stdout, OutputStream::Stderr];
     TerminationSignal: [TerminationSignal::Sigterm, TerminationSignal::Sigkill];
+    CollectOn: CollectOn::ALL;
+    CollectStatus: CollectStatus::ALL;
+    CollectCode: CollectCode::ALL;
     Scope: Scope::ALL;
     Role: Role::ALL;
     MemberRole: MemberRole::ALL;

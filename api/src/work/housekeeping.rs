@@ -1,18 +1,21 @@
 //! What only has to happen now and then: writing down when keys were used, dropping expired
-//! idempotency records, old logs and old signing keys, shrinking memory.
+//! idempotency records, old logs, old signing keys and what is left of artifacts, shrinking memory.
 
 use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 
 use super::repeat;
-use crate::app::{App, command_logs, error::Result, signing_keys};
+use crate::app::{App, artifacts, command_logs, error::Result, signing_keys};
 
 const PAUSE: Duration = Duration::from_secs(15);
 const BATCH: u32 = 1000;
 
 /// Keeps house for ever.
 pub async fn run(app: Arc<App>) {
+    if let Err(error) = artifacts::sweep::take_over(&app).await {
+        tracing::warn!(%error, "what the last server was writing waits until its leases run out");
+    }
     repeat(PAUSE, &app.metrics.failures.housekeeping, || round(&app)).await;
 }
 
@@ -30,7 +33,9 @@ pub async fn round(app: &App) -> Result<bool> {
     let trimmed = outbox.trim(app.db.write(), now - retention, BATCH).await?;
     signing_keys::purge(app).await?;
     app.rate_limits.shrink();
-    Ok(purged >= u64::from(BATCH) || trimmed >= u64::from(BATCH) || full)
+    // Last, because the store of artifacts may be away while all else is well.
+    let swept = artifacts::sweep::round(app).await?;
+    Ok(purged >= u64::from(BATCH) || trimmed >= u64::from(BATCH) || full || swept)
 }
 
 /// Deletes old logs of every organization; `true` when there are more of some.

@@ -10,6 +10,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
+    collect::CollectStatus,
     command::{Command, Status},
     id::{CommandId, SandboxId},
 };
@@ -20,7 +21,7 @@ use tracing::Instrument;
 use super::repeat;
 use crate::{
     app::{
-        App,
+        App, artifacts,
         commands::GRACE,
         error::{Error, Result},
         readiness,
@@ -126,7 +127,8 @@ async fn take_over(app: &Arc<App>) -> Result<()> {
         let (db, host) = (app.db.write(), &app.config.host);
         let found = commands.claim_orphans(db, host, leased_until, Duration::ZERO, BATCH).await?;
         let full = is_full(&found);
-        for command in found.into_iter().filter(|command| command.status == Status::Running) {
+        let taken = |status| status == Status::Running || !Status::is_active(status);
+        for command in found.into_iter().filter(|command| taken(command.status)) {
             tracing::info!(command = %command.id, "taking over a command");
             follow(app, command, None);
         }
@@ -160,9 +162,24 @@ pub async fn round(app: &Arc<App>) -> Result<bool> {
     Ok(full)
 }
 
+/// From accepted to settled: to its end, and then what it leaves as artifacts.
+async fn drive(
+    app: &Arc<App>,
+    command: &Command,
+    env: Option<BTreeMap<String, String>>,
+) -> Result<()> {
+    if command.status.is_active() {
+        run_to_end(app, command, env).await?;
+    }
+    if command.collect_status == CollectStatus::Pending {
+        artifacts::collect::all_of(app, command.id).await?;
+    }
+    Ok(())
+}
+
 /// From accepted to over. `env` is known only to the process that accepted the command: it is never
 /// stored, so a command that was not started before that process died cannot be started any more.
-async fn drive(
+async fn run_to_end(
     app: &Arc<App>,
     command: &Command,
     env: Option<BTreeMap<String, String>>,

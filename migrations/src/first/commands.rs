@@ -23,6 +23,11 @@ pub(super) const STATEMENTS: &[&str] = &[
         last_seq bigint not null,
         log_bytes bigint not null,
         lease_until bigint,
+        collect text,
+        collect_on text,
+        collect_by uuid,
+        collect_status text not null,
+        collect_errors text not null,
         constraint commands_pkey primary key (id),
         constraint commands_sandbox_fkey
             foreign key (org_id, sandbox_id) references sandboxes (org_id, id),
@@ -33,6 +38,13 @@ pub(super) const STATEMENTS: &[&str] = &[
         constraint commands_cancel_mode_check check (cancel_mode in ('graceful', 'force')),
         constraint commands_termination_signal_check
             check (termination_signal in ('SIGTERM', 'SIGKILL')),
+        constraint commands_collect_on_check check (collect_on in ('success', 'always')),
+        constraint commands_collect_status_check check (collect_status in ('not_requested',
+            'pending', 'succeeded', 'partial', 'failed', 'skipped')),
+        constraint commands_collect_check
+            check ((collect is null) = (collect_status = 'not_requested')
+                and (collect is null) = (collect_on is null)
+                and (collect is null) = (collect_by is null)),
         constraint commands_log_bytes_check check (log_bytes >= 0)
     )",
     "create index commands_by_sandbox on commands (sandbox_id)",

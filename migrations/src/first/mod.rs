@@ -1,6 +1,7 @@
 //! The first schema: every table of the first version, by noun.
 
 mod admin;
+mod artifacts;
 mod audit;
 mod billing;
 mod commands;
@@ -23,7 +24,7 @@ impl MigrationName for First {
     }
 }
 
-pub(crate) const fn statements() -> [&'static [&'static str]; 9] {
+pub(crate) const fn statements() -> [&'static [&'static str]; 10] {
     [
         admin::STATEMENTS,
         tenants::STATEMENTS,
@@ -31,6 +32,7 @@ pub(crate) const fn statements() -> [&'static [&'static str]; 9] {
         billing::STATEMENTS,
         sandboxes::STATEMENTS,
         commands::STATEMENTS,
+        artifacts::STATEMENTS,
         records::STATEMENTS,
         events::STATEMENTS,
         audit::STATEMENTS,

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
+    collect::CollectOn,
     command::{CancelMode, Command, Inline, Status, TerminationSignal},
     id::{CommandId, SandboxId},
 };
@@ -54,8 +55,7 @@ impl Commands {
         let sql = Sql::new(
             "update commands as c set status = $2, exit_code = $3,
                started_at = coalesce($4, c.started_at), finished_at = $5, cancel_mode = $6,
-               canceled_at = $7, termination_signal = $8, lease_until = null
-             where c.id = $1 and c.status in ",
+               canceled_at = $7, termination_signal = $8, ",
             [
                 id.uuid().into(),
                 end.status.as_str().into(),
@@ -67,6 +67,8 @@ impl Commands {
                 end.termination_signal.map(TerminationSignal::as_str).into(),
             ],
         );
+        let succeeded = CollectOn::Success.covers(end.status, end.exit_code);
+        let sql = sql.text(collection_after(succeeded)).text(" where c.id = $1 and c.status in ");
         if self.within(sql.text(ACTIVE)).execute(tx).await? == 0 {
             return Ok(false);
         }
@@ -88,10 +90,11 @@ impl Commands {
     ) -> Result<bool> {
         let sql = Sql::new(
             "update commands as c set status = 'canceled', finished_at = $2, canceled_at = $2,
-               cancel_mode = $3, lease_until = null
-             where c.id = $1 and c.status = 'queued'",
+               cancel_mode = $3, ",
             [id.uuid().into(), time::micros(now).into(), mode.as_str().into()],
         );
+        let sql = sql.text(collection_after(false));
+        let sql = sql.text(" where c.id = $1 and c.status = 'queued'");
         if self.within(sql).execute(tx).await? == 0 {
             return Ok(false);
         }
@@ -112,12 +115,13 @@ impl Commands {
         at: DateTime<Utc>,
     ) -> Result<Vec<Command>> {
         let sql = Sql::new(
-            "update commands as c set status = 'killed', lease_until = null, finished_at =
+            "update commands as c set status = 'killed', finished_at =
                case when coalesce(c.started_at, c.created_at) > $2
-                 then coalesce(c.started_at, c.created_at) else $2 end
-             where c.sandbox_id = $1 and c.status in ",
+                 then coalesce(c.started_at, c.created_at) else $2 end, ",
             [sandbox_id.uuid().into(), time::micros(at).into()],
         );
+        let sql = sql.text(collection_after(false));
+        let sql = sql.text(" where c.sandbox_id = $1 and c.status in ");
         let sql = self.within(sql.text(ACTIVE)).text(" returning id");
         let killed: Vec<Uuid> = sql.column(tx).await?;
         if killed.is_empty() {
@@ -131,4 +135,16 @@ impl Commands {
         let rows = select("c.id in ").list(killed).text(" order by c.id").all(tx).await?;
         rows.into_iter().map(from_row).collect()
     }
+}
+
+/// What an end makes of the files that a command is asked for: they are collected, for which its worker
+/// keeps it, or they are not wanted after such an end.
+const fn collection_after(succeeded: bool) -> &'static str {
+    if succeeded {
+        return "lease_until = case when c.collect_status = 'pending' then c.lease_until end";
+    }
+    "collect_status = case when c.collect_status = 'pending' and c.collect_on = 'success'
+       then 'skipped' else c.collect_status end,
+     lease_until = case when c.collect_status = 'pending' and c.collect_on = 'always'
+       then c.lease_until end"
 }

@@ -1,6 +1,7 @@
 //! Queries of commands: reads and the steps of a life. Logs, output and the workers' queries are
 //! beside this file. Environment variables never come here.
 
+mod collecting;
 mod ending;
 mod logs;
 mod output;
@@ -9,6 +10,7 @@ mod workers;
 
 use chrono::{DateTime, Utc};
 use domain::{
+    collect::Request,
     command::{Command, Status},
     id::{CommandId, SandboxId},
 };
@@ -27,6 +29,10 @@ use crate::{
 
 /// The statuses of commands that are not over, as the partial index spells them.
 pub(crate) const ACTIVE: &str = "('queued', 'starting', 'running')";
+
+/// Whether a worker still has something to do with a command, to go on after an `and`.
+pub(crate) const UNSETTLED: &str =
+    "(c.status in ('queued', 'starting', 'running') or c.collect_status = 'pending')";
 
 /// The commands within reach.
 #[must_use]
@@ -67,7 +73,8 @@ impl Commands {
         rows.into_iter().map(from_row).collect()
     }
 
-    /// Writes a new command, whose worker has it until `lease_until`.
+    /// Writes a new command, whose worker has it until `lease_until`, with the files that it is asked
+    /// for.
     ///
     /// # Errors
     /// [`Error::Missing`] for another organization's or project's.
@@ -76,13 +83,14 @@ impl Commands {
         &self,
         tx: &Tx,
         command: &Command,
+        collect: Option<&Request>,
         lease_until: DateTime<Utc>,
     ) -> Result<()> {
         self.reach.must_cover(command.org_id, Some(command.project_id))?;
         Sql::new("insert into commands (", [])
             .text(row::STORED)
             .text(") values ")
-            .rows([row::to_row(command, lease_until)])
+            .rows([row::to_row(command, collect, lease_until)?])
             .execute(tx)
             .await?;
         Ok(())
@@ -122,6 +130,12 @@ impl Commands {
 #[cfg(test)]
 mod tests {
     use domain::command::Status;
+
+    #[test]
+    fn what_is_unsettled_is_active_or_collected_from() {
+        let wanted = format!("(c.status in {} or c.collect_status = 'pending')", super::ACTIVE);
+        assert_eq!(super::UNSETTLED, wanted);
+    }
 
     #[test]
     fn the_list_of_active_statuses_is_that_of_the_domain() {

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
+    collect::Request,
     command::{CancelMode, Command, Inline, TerminationSignal},
     id::{CommandId, OrganizationId, ProjectId, SandboxId},
 };
@@ -21,7 +22,8 @@ pub(super) fn select(condition: &str) -> Sql {
         "select c.id, c.org_id, c.project_id, c.sandbox_id, c.command_line, c.cwd, c.status,
            c.background, c.timeout_ms, c.exit_code, c.created_at, c.started_at, c.finished_at,
            c.cancel_mode, c.canceled_at, c.termination_signal, c.first_seq, c.last_seq,
-           o.stdout, o.stdout_truncated, o.stderr, o.stderr_truncated
+           c.collect_status, c.collect_errors, o.stdout, o.stdout_truncated, o.stderr,
+           o.stderr_truncated
          from commands c
          left join command_outputs o on o.command_id = c.id and c.status not in {ACTIVE}
          where {condition}"
@@ -32,10 +34,19 @@ pub(super) fn select(condition: &str) -> Sql {
 /// The columns that a new row has, in the order of [`to_row`].
 pub(super) const STORED: &str = "id, org_id, project_id, sandbox_id, command_line, cwd, status, \
      background, timeout_ms, exit_code, created_at, started_at, finished_at, cancel_mode, \
-     canceled_at, termination_signal, first_seq, last_seq, log_bytes, lease_until";
+     canceled_at, termination_signal, first_seq, last_seq, log_bytes, lease_until, \
+     collect, collect_on, collect_by, collect_status, collect_errors";
 
-pub(super) fn to_row(command: &Command, lease_until: DateTime<Utc>) -> [Value; 20] {
-    [
+pub(super) fn to_row(
+    command: &Command,
+    collect: Option<&Request>,
+    lease_until: DateTime<Utc>,
+) -> Result<[Value; 25]> {
+    let items = collect.map(|request| serde_json::to_string(&request.items)).transpose();
+    let (items, errors) = items
+        .and_then(|items| Ok((items, serde_json::to_string(&command.collect_errors)?)))
+        .map_err(|error| Error::Corrupt(format!("{} cannot be stored: {error}", command.id)))?;
+    Ok([
         command.id.uuid().into(),
         command.org_id.uuid().into(),
         command.project_id.uuid().into(),
@@ -56,7 +67,12 @@ pub(super) fn to_row(command: &Command, lease_until: DateTime<Utc>) -> [Value; 2
         signed(command.last_seq).into(),
         0_i64.into(),
         command.status.is_active().then(|| time::micros(lease_until)).into(),
-    ]
+        items.into(),
+        collect.map(|request| request.on.as_str()).into(),
+        collect.map(|request| request.key_id.uuid()).into(),
+        command.collect_status.as_str().into(),
+        errors.into(),
+    ])
 }
 
 pub(super) fn from_row(row: CommandRow) -> Result<Command> {
@@ -90,6 +106,9 @@ pub(super) fn from_row(row: CommandRow) -> Result<Command> {
             .transpose()?,
         last_seq: unsigned(row.last_seq, "a command's last_seq")?,
         first_seq: unsigned(row.first_seq, "a command's first_seq")?,
+        collect_status: word(&row.collect_status, "a command's collect_status")?,
+        collect_errors: serde_json::from_str(&row.collect_errors)
+            .map_err(|error| Error::Corrupt(format!("what {id} could not collect: {error}")))?,
     })
 }
 

@@ -9,13 +9,13 @@ use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use super::{
-    ACTIVE, Commands,
+    Commands, UNSETTLED,
     row::{from_row, select},
 };
 use crate::{db::Sql, error::Result, reach::uuids, time};
 
 impl Commands {
-    /// Takes up to `limit` active commands of a host's sandboxes whose lease ran out before `now`, the
+    /// Takes up to `limit` unsettled commands of a host's sandboxes whose lease ran out before `now`, the
     /// longest ago first, until `now + lease`.
     ///
     /// # Errors
@@ -32,11 +32,11 @@ impl Commands {
         let sql = Sql::new(
             "with orphans as materialized (select c.id from commands c
                join sandboxes s on s.id = c.sandbox_id
-               where s.host = $1 and c.lease_until < $2 and c.status in ",
+               where s.host = $1 and c.lease_until < $2 and ",
             [host.into(), time::micros(now).into()],
         );
         let claimed: Vec<Uuid> = self
-            .within(sql.text(ACTIVE))
+            .within(sql.text(UNSETTLED))
             .text(" order by c.lease_until limit ")
             .bind(i64::from(limit))
             .lock(c, "for no key update of c skip locked")
@@ -52,7 +52,7 @@ impl Commands {
         rows.into_iter().map(from_row).collect()
     }
 
-    /// Extends the leases of commands that are not over. Rows that somebody else is changing are
+    /// Extends the leases of commands that are not settled. Rows that somebody else is changing are
     /// skipped: the lease is longer than the time to the next renewal, and waiting for many rows at
     /// once could deadlock.
     ///
@@ -68,10 +68,10 @@ impl Commands {
         for part in ids.chunks(10_000) {
             let sql = Sql::new(
                 "with free as materialized (select c.id from commands c
-                   where c.lease_until < $1 and c.status in ",
+                   where c.lease_until < $1 and ",
                 [time::micros(until).into()],
             );
-            let sql = sql.text(ACTIVE).text(" and c.id in ").list(uuids(part));
+            let sql = sql.text(UNSETTLED).text(" and c.id in ").list(uuids(part));
             self.within(sql)
                 .lock(c, "for no key update skip locked")
                 .text(") update commands set lease_until = $1 where id in (select id from free)")

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
+    collect::CollectStatus,
     command::{Command, Inline, OutputStream, Status},
     id::{ApiKeyId, CommandId, OrganizationId, ProjectId, SandboxId, UserId},
     key::ApiKey,
@@ -190,12 +191,14 @@ pub fn command(sandbox: &Sandbox) -> Command {
         termination_signal: None,
         last_seq: 0,
         first_seq: 1,
+        collect_status: CollectStatus::NotRequested,
+        collect_errors: Vec::new(),
     }
 }
 
 pub async fn put_command(db: &Db, command: &Command) {
     let tx = db.begin().await.unwrap();
-    store::commands(everyone()).insert(&tx, command, at(30)).await.unwrap();
+    store::commands(everyone()).insert(&tx, command, None, at(30)).await.unwrap();
     tx.commit().await.unwrap();
 }
 

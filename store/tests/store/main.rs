@@ -6,6 +6,7 @@
     reason = "clippy.toml allows them in tests, but does not see that these fixtures are nothing else"
 )]
 
+mod artifacts;
 mod billing;
 mod commands;
 mod errors;

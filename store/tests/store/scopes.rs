@@ -103,7 +103,10 @@ async fn commands_of_others_are_invisible() {
             assert!(matches!(saved, Err(Error::Missing(_))), "{who}");
             assert!(!theirs.finish(&tx, command.id, &exited("")).await.unwrap(), "{who}");
             assert_eq!(theirs.kill_of_sandbox(&tx, sandbox.id, at(9)).await.unwrap(), [], "{who}");
-            assert!(matches!(theirs.insert(&tx, &command, at(9)).await, Err(Error::Missing(_))));
+            assert!(matches!(
+                theirs.insert(&tx, &command, None, at(9)).await,
+                Err(Error::Missing(_))
+            ));
         }
         let ours = store::commands(acme.only(&acme.project));
         assert_eq!(ours.get(db.read(), command.id).await.unwrap().status, Status::Running);
@@ -188,7 +191,7 @@ async fn the_schema_itself_ties_no_two_tenants_together() {
         command.org_id = other.org.id;
         command.project_id = other.project.id;
         let tx = db.begin().await.unwrap();
-        let inserted = store::commands(everyone()).insert(&tx, &command, at(9)).await;
+        let inserted = store::commands(everyone()).insert(&tx, &command, None, at(9)).await;
         assert!(matches!(inserted, Err(Error::Missing(_))), "{inserted:?}");
     })
     .await;

@@ -5,6 +5,7 @@
 
 mod access;
 mod admin;
+mod artifacts;
 mod audit;
 mod billing;
 mod commands;

@@ -5,12 +5,13 @@ mod sse;
 
 use std::collections::BTreeMap;
 
-use poem_openapi::{Enum, Object, OpenApi, param::Path};
+use poem_openapi::{Object, OpenApi, param::Path};
 use serde::Deserialize;
 
 use chrono::{DateTime, Utc};
 use domain::{
-    Code, Refused,
+    Refused,
+    collect::{self, CollectCode, CollectError, CollectOn, CollectStatus},
     command::{self, CancelMode, Command, KILLED_REASON, Spec, Status, TerminationSignal},
     id::{CommandId, SandboxId},
     scope::Scope,
@@ -56,14 +57,29 @@ struct CommandView {
     /// The signal that the platform ended it with.
     termination_signal: Option<Wire<TerminationSignal>>,
     killed_reason: Option<String>,
-    collect_status: CollectStatus,
+    /// What became of the files that it was asked to leave as artifacts.
+    collect_status: Wire<CollectStatus>,
+    /// Those of them that could not be had.
+    collect_errors: Option<Vec<CollectErrorView>>,
 }
 
-/// What became of the files that a command was asked to leave as artifacts.
-#[derive(Debug, Enum)]
-#[oai(rename_all = "snake_case")]
-enum CollectStatus {
-    NotRequested,
+/// A file that could not be left as an artifact.
+#[derive(Debug, Object)]
+#[oai(rename = "CollectError")]
+struct CollectErrorView {
+    /// Why, for programs.
+    code: Wire<CollectCode>,
+    /// Why, for people.
+    message: String,
+    /// The path as it was asked for.
+    path: String,
+}
+
+impl From<&CollectError> for CollectErrorView {
+    fn from(error: &CollectError) -> Self {
+        let CollectError { code, message, path } = error;
+        Self { code: Wire(*code), message: message.clone(), path: path.clone() }
+    }
 }
 
 impl From<&Command> for CommandView {
@@ -90,7 +106,9 @@ impl From<&Command> for CommandView {
             canceled_at: command.canceled_at.map(Wire),
             termination_signal: command.termination_signal.map(Wire),
             killed_reason: killed.then(|| KILLED_REASON.to_owned()),
-            collect_status: CollectStatus::NotRequested,
+            collect_status: Wire(command.collect_status),
+            collect_errors: (!command.collect_errors.is_empty())
+                .then(|| command.collect_errors.iter().map(CollectErrorView::from).collect()),
         }
     }
 }
@@ -119,9 +137,10 @@ struct RunCommand {
     #[oai(validator(minimum(value = "1"), maximum(value = "600000")))]
     timeout_ms: Option<u64>,
     /// Files to keep as artifacts after the end; only for a command that is waited for.
+    #[oai(validator(max_items = 100))]
     collect: Option<Vec<CollectItem>>,
-    /// Whether to keep them only after exit code 0.
-    collect_on: Option<CollectOn>,
+    /// Whether to keep them only after exit code 0, which is the default, or after every end.
+    collect_on: Option<Wire<CollectOn>>,
     /// Whether to answer without waiting for the end; only at `/commands`.
     background: Option<bool>,
     /// Tells that the caller will read the command, so that a key that may not is refused at once.
@@ -134,17 +153,18 @@ struct RunCommand {
 #[derive(Debug, Object, Deserialize)]
 #[oai(rename = "CollectItem")]
 struct CollectItem {
+    /// Absolute below `/workspace`, or relative to the command's directory or else to `/workspace`.
+    #[oai(validator(min_length = 1, max_length = 4096))]
     path: String,
+    /// What the artifact is called; by default as the file.
+    #[oai(validator(min_length = 1, max_length = 255))]
     name: Option<String>,
 }
 
-/// When to keep files.
-#[derive(Debug, Clone, Copy, Enum, Deserialize)]
-#[oai(rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-enum CollectOn {
-    Success,
-    Always,
+impl From<CollectItem> for collect::Item {
+    fn from(item: CollectItem) -> Self {
+        Self { path: item.path, name: item.name }
+    }
 }
 
 /// Whether a caller waits for a command.
@@ -164,13 +184,15 @@ impl RunCommand {
             let text = "collect is only for commands that are waited for";
             return Err(Refused::invalid("collect", text).into());
         }
-        if self.collect.is_some_and(|items| !items.is_empty()) {
+        let items: Vec<_> = self.collect.into_iter().flatten().map(collect::Item::from).collect();
+        if !items.is_empty() {
             caller.must_also(Scope::ArtifactCreate)?;
-            let (code, text) = (Code::UnsupportedRuntimeOption, "artifacts are not enabled");
-            return Err(Refused::field(code, "collect", text).into());
         }
+        let on = self.collect_on.map(|on| on.0);
+        let collect = collect::Request::parse(items, on, caller.key.id)?;
         let env = self.env.unwrap_or_default();
-        Ok(Spec::parse(self.command, self.cwd, env, self.timeout_ms, background)?)
+        let spec = Spec::parse(self.command, self.cwd, env, self.timeout_ms, background)?;
+        Ok(Spec { collect, ..spec })
     }
 }
 
@@ -313,6 +335,8 @@ mod tests {
             termination_signal: None,
             last_seq: 1,
             first_seq: 1,
+            collect_status: CollectStatus::NotRequested,
+            collect_errors: Vec::new(),
         }
     }
 

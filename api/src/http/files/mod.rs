@@ -141,7 +141,7 @@ struct FileUrlView {
 /// What a link asks for once it has expired.
 #[derive(Debug, Enum)]
 #[oai(rename = "DownloadAuthMode", rename_all = "snake_case")]
-enum AuthMode {
+pub(super) enum AuthMode {
     ApiKey,
 }
 
@@ -342,6 +342,6 @@ impl Files {
             Access::Token(token) => FileAccess::Token(token),
         };
         let (stat, bytes) = files::download(context.app(), access, id.0.0, &path.0).await?;
-        Ok(Download::new(stat, bytes))
+        Ok(Download::new(stat.name, stat.size_bytes, bytes))
     }
 }

@@ -51,16 +51,20 @@ struct Row {
     elsewhere: Sees,
     query: &'static str,
     body: Option<Value>,
+    /// A further scope that it needs.
+    also: Option<&'static str>,
 }
 
 const fn open(id: &'static str) -> Row {
-    Row { id, access: Public, good: 200, rival: Own, elsewhere: Own, query: "", body: None }
+    let (query, body, also) = ("", None, None);
+    Row { id, access: Public, good: 200, rival: Own, elsewhere: Own, query, body, also }
 }
 
 /// An operation on a thing that lies in a project.
 fn of_project(id: &'static str, scope: &'static str) -> Row {
     let access = Access::Scope(scope);
-    Row { id, access, good: 200, rival: Nothing, elsewhere: Nothing, query: "", body: None }
+    let (query, body, also) = ("", None, None);
+    Row { id, access, good: 200, rival: Nothing, elsewhere: Nothing, query, body, also }
 }
 
 /// An operation on a thing of the organization.
@@ -132,6 +136,14 @@ fn table() -> Vec<Row> {
         of_project("makeDirectory", "file:write").body(json!({ "path": "d" })),
         of_project("moveFile", "file:write").body(json!({ "from": "f", "to": "g" })),
         of_project("createFileDownloadUrl", "file:read").body(json!({ "path": "f" })),
+        Row { also: Some("file:read"), ..of_project("createArtifact", "artifact:create") }
+            .answers(201)
+            .body(json!({ "path": "f" })),
+        of_project("listArtifacts", "artifact:read"),
+        of_project("getArtifact", "artifact:read"),
+        of_project("createArtifactDownloadUrl", "artifact:read"),
+        of_project("downloadArtifact", "artifact:read"),
+        of_project("deleteArtifact", "artifact:delete"),
     ]
 }
 
@@ -140,24 +152,30 @@ struct Things {
     sandbox: String,
     command: String,
     key: String,
+    artifact: String,
 }
 
 impl Things {
     async fn of(acme: &Team) -> Self {
         let sandbox = acme.starts(json!({})).await;
         let command = text(&acme.runs(&sandbox, "echo x > f").await["id"]);
-        Self { sandbox, command, key: acme.key("usage:read").await.id }
+        let path = format!("/v1/sandboxes/{sandbox}/artifacts");
+        let made = acme.post(&path, json!({ "path": "f" })).await.is(201);
+        let artifact = text(&made["artifact"]["id"]);
+        Self { sandbox, command, key: acme.key("usage:read").await.id, artifact }
     }
 
     fn fill(&self, path: &str) -> String {
         path.replace("{sandboxId}", &self.sandbox)
             .replace("{commandId}", &self.command)
             .replace("{apiKeyId}", &self.key)
+            .replace("{artifactId}", &self.artifact)
     }
 
     fn shown_in(&self, answer: &Answer) -> bool {
         let shown = answer.text();
-        [&self.sandbox, &self.command, &self.key].iter().any(|id| shown.contains(*id))
+        let ids = [&self.sandbox, &self.command, &self.key, &self.artifact];
+        ids.iter().any(|id| shown.contains(*id))
     }
 }
 
@@ -278,7 +296,8 @@ async fn walk(case: &Case<'_>, callers: &Callers) {
             let error = case.ask(&without).await.refused(403, "forbidden");
             assert_eq!(error["details"]["requiredScope"], scope);
             // Who has the scope and nothing else gets through.
-            let with = callers.rival.key(scope).await;
+            let scopes = case.row.also.map(|also| format!("{scope},{also}"));
+            let with = callers.rival.key(scopes.as_deref().unwrap_or(scope)).await;
             case.is_seen(&with, case.row.rival).await;
         }
     }
