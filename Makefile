@@ -1,7 +1,7 @@
 # The doors of the project; behind them is plain cargo, and one script each in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test clients crash broker-crash oracle bench lint openapi clean
+.PHONY: help quickstart test clients crash artifacts broker-crash oracle bench lint openapi clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -19,6 +19,9 @@ clients: ## Generate clients in Python, TypeScript and Rust from openapi.yaml, a
 
 crash: ## Kill the server at 20 random points of its work (CRASH_POINTS, CRASH_SEED) and check what is left
 	@tests/tests/crash/run
+
+artifacts: ## Pass 2 GiB through a server of 256 MiB, and kill servers that write (ARTIFACT_MIB, ARTIFACT_POINTS)
+	@tests/tests/artifacts/run
 
 broker-crash: ## Break the broker 200 times in every way while clients work (BROKER_POINTS, CRASH_SEED)
 	@tests/tests/broker/run
