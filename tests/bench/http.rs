@@ -68,6 +68,30 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// Sends a request and throws the body of its answer away; says how many bytes it had.
+    pub async fn drain(&mut self, request: &[u8]) -> Result<u64> {
+        self.stream.write_all(request).await?;
+        self.read.clear();
+        let head = loop {
+            ensure!(self.stream.read_buf(&mut self.read).await? > 0, "the server hung up");
+            let end = self.read.windows(4).position(|four| four == b"\r\n\r\n");
+            if let Some(end) = end {
+                break end + 4;
+            }
+        };
+        ensure!(self.read.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&self.read));
+        let length = content_length(&self.read[..head])?;
+        let (mut n, mut piece) = (self.read.len() - head, vec![0; 256 << 10]);
+        while n < length {
+            let read = self.stream.read(&mut piece).await?;
+            ensure!(read > 0, "the server hung up after {n} of {length} bytes");
+            n += read;
+        }
+        Ok(n as u64)
+    }
+}
+
 fn content_length(head: &[u8]) -> Result<usize> {
     const NAME: &[u8] = b"\r\ncontent-length: ";
     let at = head.windows(NAME.len()).position(|part| part == NAME);

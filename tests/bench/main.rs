@@ -2,11 +2,12 @@
 //! Client, server and database share this host's cores, so absolutes say little and ratios more.
 //!
 //!   bench PROGRAMS POSTGRES-PROGRAMS [WHAT..]   measures; `tests/bench/run` builds and names both. WHAT:
-//!                                               get, create, billing, events, output; all without one
+//!                                               get, create, billing, events, output, artifacts; all without one
 //!   bench bare FILE                             serves a file as JSON; the baseline of `GET`
 
 #![expect(clippy::print_stdout, reason = "a table is what this makes")]
 
+mod artifacts;
 mod bare;
 mod billing;
 mod create;
@@ -35,7 +36,7 @@ use anyhow::{Result, bail};
 use crate::{postgres::Postgres, table::Table};
 
 /// What there is to measure.
-const ALL: [&str; 5] = ["get", "create", "billing", "events", "output"];
+const ALL: [&str; 6] = ["get", "create", "billing", "events", "output", "artifacts"];
 
 fn main() -> Result<()> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -70,6 +71,9 @@ async fn measure(programs: &Path, postgres_programs: &Path, what: &[&str]) -> Re
     }
     if what.contains(&"output") {
         first_output::measure(&mut table, programs, &folder.0).await?;
+    }
+    if what.contains(&"artifacts") {
+        artifacts::measure(&mut table, programs, &folder.0).await?;
     }
     println!("{table}");
     println!("at the end: {}", run::load());
