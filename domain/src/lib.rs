@@ -5,6 +5,7 @@ pub mod admin;
 pub mod code;
 pub mod command;
 pub mod id;
+pub mod image;
 pub mod key;
 pub mod limits;
 pub mod metadata;
