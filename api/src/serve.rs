@@ -52,16 +52,12 @@ pub(crate) fn open_driver(config: &Config) -> Result<Arc<dyn Driver>> {
                 ..usual
             }))
         }
-        DriverName::CloudHypervisor => {
-            let images = config.machine_images.clone();
-            let images = images.unwrap_or_else(|| config.state_dir.join("images"));
-            Arc::new(CloudHypervisor::new(CloudHypervisorConfig {
-                vmm: config.cloud_hypervisor.clone(),
-                bwrap: config.bwrap.clone(),
-                first_uid: config.sandbox_uid_base,
-                ..CloudHypervisorConfig::new(&config.state_dir, images)
-            }))
-        }
+        DriverName::CloudHypervisor => Arc::new(CloudHypervisor::new(CloudHypervisorConfig {
+            vmm: config.cloud_hypervisor.clone(),
+            bwrap: config.bwrap.clone(),
+            first_uid: config.sandbox_uid_base,
+            ..CloudHypervisorConfig::new(&config.state_dir, config.images())
+        })),
     })
 }
 
@@ -79,7 +75,11 @@ fn simulated() -> Simulated {
     driver
 }
 
-fn guest_agent(config: &Config) -> Result<PathBuf> {
+/// Where the agent's binary is.
+///
+/// # Errors
+/// When it is not there.
+pub(crate) fn guest_agent(config: &Config) -> Result<PathBuf> {
     let path = match &config.guest_agent {
         Some(path) => path.clone(),
         None => std::env::current_exe()

@@ -32,7 +32,7 @@ use tracing_subscriber::{
 };
 
 pub use self::failure::{Ending, Failure, Form};
-use self::operator::{audit, billing, bootstrap, doctor, events};
+use self::operator::{audit, billing, bootstrap, doctor, events, template};
 use crate::{
     app::App,
     clock::{Clock, SystemClock},
@@ -137,6 +137,15 @@ pub enum Command {
     /// Print what happens, for billing pipelines and whoever else listens.
     #[command(subcommand, after_help = help::with(&["crownest events tail"], help::GROUP))]
     Events(events::Command),
+    /// Build and import what machines of the driver `cloud_hypervisor` are made from.
+    ///
+    /// Works on the database and on the folder `machine_images` of this host, so it needs the server's
+    /// settings. Publishing and deprecating versions from afar is `crownest admin template`.
+    #[command(subcommand, after_help = help::with(
+        &["crownest template kernel", "crownest template build python-node"],
+        help::GROUP,
+    ))]
+    Template(template::Command),
     /// Say whether this host can run each driver, what is missing, and what would mend it.
     #[command(after_help = help::with(
         &["crownest doctor", "CROWNEST_DRIVER=cloud_hypervisor crownest doctor"],
@@ -176,6 +185,7 @@ impl Command {
             Self::Files(command) => command.form(),
             Self::Usage(arguments) => arguments.form(),
             Self::Admin(arguments) => arguments.form(),
+            Self::Template(command) => command.form(),
             Self::Serve
             | Self::Bootstrap(_)
             | Self::Billing(_)
@@ -221,6 +231,7 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<Ending, Failure> {
         Command::Billing(command) => billing::run(&open(config()?).await?, command, out).await?,
         Command::Audit(command) => audit::run(&open(config()?).await?, command, out).await?,
         Command::Events(command) => events::run(config()?, command, out).await?,
+        Command::Template(command) => template::run(config()?, command, out).await?,
         Command::Doctor => doctor::run(&config()?, out).await?,
     };
     out.flush()?;

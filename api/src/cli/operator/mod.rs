@@ -7,5 +7,6 @@ pub mod billing;
 pub mod bootstrap;
 pub mod doctor;
 pub mod events;
+pub mod template;
 
 use super::{Ending, Failure, help, open, output, values};
