@@ -16,6 +16,7 @@ mod failures;
 mod files;
 mod human_sessions;
 mod idempotency;
+mod images;
 mod keys;
 mod ledger_export;
 mod lifetime;
