@@ -398,6 +398,12 @@ impl Config {
             .unwrap_or_else(|| format!("sqlite://{}", self.state_dir.join("crownest.db").display()))
     }
 
+    /// The folder of what machines are made from.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.machine_images.clone().unwrap_or_else(|| self.state_dir.join("images"))
+    }
+
     /// The plans that can be chosen.
     #[must_use]
     pub const fn catalogue(&self) -> Catalogue {

@@ -62,15 +62,13 @@ pub(crate) fn open_driver(
             }))
         }
         DriverName::CloudHypervisor => {
-            let images = config.machine_images.clone();
-            let images = images.unwrap_or_else(|| config.state_dir.join("images"));
             let driver = CloudHypervisor::new(CloudHypervisorConfig {
                 vmm: config.cloud_hypervisor.clone(),
                 bwrap: config.bwrap.clone(),
                 first_uid: config.sandbox_uid_base,
                 network: config.network()?,
                 warm_start: config.machine_warm_start,
-                ..CloudHypervisorConfig::new(&config.state_dir, images)
+                ..CloudHypervisorConfig::new(&config.state_dir, config.images())
             });
             Arc::new(driver.telling(started))
         }
@@ -91,7 +89,11 @@ fn simulated() -> Simulated {
     driver
 }
 
-fn guest_agent(config: &Config) -> Result<PathBuf> {
+/// Where the agent's binary is.
+///
+/// # Errors
+/// When it is not there.
+pub(crate) fn guest_agent(config: &Config) -> Result<PathBuf> {
     let path = match &config.guest_agent {
         Some(path) => path.clone(),
         None => std::env::current_exe()

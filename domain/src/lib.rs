@@ -9,6 +9,7 @@ pub mod collect;
 pub mod command;
 pub mod egress;
 pub mod id;
+pub mod image;
 pub mod key;
 pub mod limits;
 pub mod metadata;

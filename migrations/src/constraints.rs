@@ -14,6 +14,10 @@ pub const UNIQUE: &[(&str, &str)] = &[
     ("api_keys_lookup_key", "api_keys.lookup"),
     ("templates_slug_key", "templates.slug"),
     ("template_versions_version_key", "template_versions.template_id, template_versions.version"),
+    (
+        "template_versions_image_key",
+        "template_versions.template_id, template_versions.image_digest",
+    ),
     ("sandboxes_org_id_id_key", "sandboxes.org_id, sandboxes.id"),
     ("artifacts_collected_key", "artifacts.command_id, artifacts.collect_index"),
     ("credit_grants_org_id_id_key", "credit_grants.org_id, credit_grants.id"),

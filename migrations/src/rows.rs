@@ -323,6 +323,7 @@ pub struct PublishedVersionRow {
     pub template_slug: String,
     pub template_version_id: Uuid,
     pub template_version: String,
+    pub image_digest: Option<String>,
     pub created_at: i64,
     pub deprecated_at: Option<i64>,
     pub deprecated_reason: Option<String>,

@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 use domain::{
     id::{TemplateId, TemplateVersionId},
+    image::ImageDigest,
     sandbox::TemplateVersion,
 };
 use migrations::rows::{PublishedVersionRow, TemplateRow, TemplateVersionRow};
@@ -20,7 +21,7 @@ const SELECT: &str = "select t.id as template_id, t.slug as template_slug,
        v.id as template_version_id, v.version as template_version
      from template_versions v join templates t on t.id = v.template_id where ";
 const PUBLISHED: &str = "select t.id as template_id, t.slug as template_slug,
-       v.id as template_version_id, v.version as template_version, v.created_at,
+       v.id as template_version_id, v.version as template_version, v.image_digest, v.created_at,
        v.deprecated_at, v.deprecated_reason
      from template_versions v join templates t on t.id = v.template_id where ";
 
@@ -40,6 +41,8 @@ pub struct Template {
 pub struct Published {
     /// The version.
     pub version: TemplateVersion,
+    /// What machines of it are made from, if it was imported and not just named.
+    pub image: Option<ImageDigest>,
     /// When it was published.
     pub created_at: DateTime<Utc>,
     /// From when on no new sandbox is made from it, and why.
@@ -68,6 +71,45 @@ pub async fn latest(c: &impl ConnectionTrait, slug: &str) -> Result<Option<Templ
 #[tracing::instrument(level = "debug", skip_all, fields(version = %id))]
 pub async fn version(c: &impl ConnectionTrait, id: TemplateVersionId) -> Result<Option<Published>> {
     let sql = Sql::new(PUBLISHED, []).text("v.id = ").bind(id.uuid());
+    sql.one(c).await?.map(published).transpose()
+}
+
+/// The template of this name.
+///
+/// # Errors
+/// As any statement.
+#[tracing::instrument(level = "debug", skip_all)]
+pub async fn find(c: &impl ConnectionTrait, slug: &str) -> Result<Option<Template>> {
+    if slug.contains('\0') {
+        return Ok(None);
+    }
+    let sql = Sql::new("select t.id, t.slug, t.created_at from templates t where t.slug = ", []);
+    sql.bind(slug).one(c).await?.map(template).transpose()
+}
+
+/// Holds a template until the transaction ends: who publishes versions meanwhile waits.
+///
+/// # Errors
+/// As any statement.
+#[tracing::instrument(level = "debug", skip_all, fields(template = %id))]
+pub async fn hold(tx: &Tx, id: TemplateId) -> Result<Template> {
+    let sql = Sql::new("select t.id, t.slug, t.created_at from templates t where t.id = ", []);
+    let row = sql.bind(id.uuid()).lock(tx, "for no key update").one(tx).await?;
+    template(row.ok_or(Error::Missing("template"))?)
+}
+
+/// The version of a template that is made of this image.
+///
+/// # Errors
+/// As any statement.
+#[tracing::instrument(level = "debug", skip_all, fields(template = %id))]
+pub async fn find_by_image(
+    c: &impl ConnectionTrait,
+    id: TemplateId,
+    image: &ImageDigest,
+) -> Result<Option<Published>> {
+    let sql = Sql::new(PUBLISHED, []).text("v.template_id = ").bind(id.uuid());
+    let sql = sql.text(" and v.image_digest = ").bind(image.as_str());
     sql.one(c).await?.map(published).transpose()
 }
 
@@ -105,23 +147,25 @@ pub async fn versions(
     page.page(page.apply(sql, "v.id").all(c).await?, published)
 }
 
-/// Publishes a version.
+/// Publishes a version, with the image that it is made of if that is known.
 ///
 /// # Errors
-/// [`Error::Taken`] with `template_versions_version_key`.
+/// [`Error::Taken`] with `template_versions_version_key` or `template_versions_image_key`.
 #[tracing::instrument(level = "debug", skip_all, fields(version = %version.id))]
 pub async fn insert_version(
     tx: &Tx,
     version: &TemplateVersion,
+    image: Option<&ImageDigest>,
     created_at: DateTime<Utc>,
 ) -> Result<()> {
     Sql::new(
-        "insert into template_versions (id, template_id, version, created_at)
-         values ($1, $2, $3, $4)",
+        "insert into template_versions (id, template_id, version, image_digest, created_at)
+         values ($1, $2, $3, $4, $5)",
         [
             version.id.uuid().into(),
             version.template_id.uuid().into(),
             version.version.as_str().into(),
+            image.map(ImageDigest::as_str).into(),
             time::micros(created_at).into(),
         ],
     )
@@ -160,6 +204,10 @@ fn template(row: TemplateRow) -> Result<Template> {
 
 fn published(row: PublishedVersionRow) -> Result<Published> {
     let deprecated_at = time::optional(row.deprecated_at)?;
+    let image = row.image_digest.map(|digest| {
+        let parsed = digest.parse();
+        parsed.map_err(|()| Error::Corrupt(format!("{digest:?} is no digest of an image")))
+    });
     Ok(Published {
         version: from_row(TemplateVersionRow {
             template_id: row.template_id,
@@ -167,6 +215,7 @@ fn published(row: PublishedVersionRow) -> Result<Published> {
             template_version_id: row.template_version_id,
             template_version: row.template_version,
         }),
+        image: image.transpose()?,
         created_at: time::instant(row.created_at)?,
         deprecated: deprecated_at.zip(row.deprecated_reason),
     })

@@ -31,6 +31,13 @@ pub(super) const OPERATOR: &str = "\
 2  an argument makes no sense or was refused
 3  it could not be done: configuration, database";
 
+/// Of commands that make something large of the host's, and end in good order when they are interrupted.
+pub(super) const BUILD: &str = "\
+0    done
+2    an argument makes no sense or was refused
+3    it could not be done: configuration, database, a package or program is missing
+130  interrupted by SIGINT (129 SIGHUP, 143 SIGTERM); what is complete stays";
+
 /// Of commands that check something.
 pub(super) const CHECK: &str = "\
 0  what was checked is right

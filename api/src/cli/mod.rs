@@ -32,7 +32,7 @@ use tracing_subscriber::{
 };
 
 pub use self::failure::{Ending, Failure, Form};
-use self::operator::{audit, billing, bootstrap, doctor, events, signing_keys};
+use self::operator::{audit, billing, bootstrap, doctor, events, signing_keys, template};
 use crate::{
     app::App,
     clock::{Clock, SystemClock},
@@ -143,6 +143,15 @@ pub enum Command {
         help::GROUP,
     ))]
     SigningKeys(signing_keys::Command),
+    /// Build and import what machines of the driver `cloud_hypervisor` are made from.
+    ///
+    /// Works on the database and on the folder `machine_images` of this host, so it needs the server's
+    /// settings. Publishing and deprecating versions from afar is `crownest admin template`.
+    #[command(subcommand, after_help = help::with(
+        &["crownest template kernel", "crownest template build python-node"],
+        help::GROUP,
+    ))]
+    Template(template::Command),
     /// Say whether this host can run each driver, what is missing, and what would mend it.
     #[command(after_help = help::with(
         &["crownest doctor", "CROWNEST_DRIVER=cloud_hypervisor crownest doctor"],
@@ -182,6 +191,7 @@ impl Command {
             Self::Files(command) => command.form(),
             Self::Usage(arguments) => arguments.form(),
             Self::Admin(arguments) => arguments.form(),
+            Self::Template(command) => command.form(),
             Self::Serve
             | Self::Bootstrap(_)
             | Self::Billing(_)
@@ -231,6 +241,7 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<Ending, Failure> {
         Command::SigningKeys(command) => {
             signing_keys::run(&open(config()?).await?, command, out).await?
         }
+        Command::Template(command) => template::run(config()?, command, out).await?,
         Command::Doctor => doctor::run(&config()?, out).await?,
     };
     out.flush()?;

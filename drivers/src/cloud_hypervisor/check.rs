@@ -24,7 +24,6 @@ use crate::{
 };
 
 const DEADLINE: Duration = Duration::from_secs(10);
-const TEMPLATES: [&str; 4] = ["base", "python", "node", "python-node"];
 
 pub(super) async fn check(
     config: &CloudHypervisorConfig,
@@ -44,12 +43,11 @@ pub(super) async fn check(
     let unlimited = Controller::ALL.into_iter().filter(|one| !enforced.contains(one));
     let mut limitations: Vec<_> = unlimited.map(jail::unlimited).collect();
     limitations.extend(jail::shared_users(jail::uids(config.first_uid, config.n_uids)));
-    let has = |slug: &&str| config.images.join(slug).is_file();
-    let missing: Vec<_> = TEMPLATES.iter().filter(|slug| !has(slug)).copied().collect();
-    if !missing.is_empty() {
+    if !images::any(&config.images) {
         limitations.push(Limitation {
-            what: format!("There is no image of these templates: {}.", missing.join(", ")),
-            remedy: format!("Put them into {} under these names.", config.images.display()),
+            what: format!("There is no image of any template in {}.", config.images.display()),
+            remedy: "Build them with `crownest template build base python node python-node`."
+                .to_owned(),
         });
     }
     if landlock() == Landlock::Off {

@@ -1,6 +1,7 @@
 //! Sandboxes as machines of their own: a Cloud Hypervisor process for each, in a jail, driven through its
 //! REST API, with the agent behind the machine's vsock. For code that nobody trusts.
 
+pub mod build;
 mod check;
 pub mod client;
 mod convert;

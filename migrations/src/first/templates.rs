@@ -16,15 +16,18 @@ pub(super) const STATEMENTS: &[&str] = &[
         id uuid not null,
         template_id uuid not null,
         version text not null,
+        image_digest text,
         created_at bigint not null,
         deprecated_at bigint,
         deprecated_reason text,
         constraint template_versions_pkey primary key (id),
         constraint template_versions_version_key unique (template_id, version),
+        constraint template_versions_image_key unique (template_id, image_digest),
         constraint template_versions_template_fkey
             foreign key (template_id) references templates (id),
         constraint template_versions_deprecated_check
-            check ((deprecated_at is null) = (deprecated_reason is null))
+            check ((deprecated_at is null) = (deprecated_reason is null)),
+        constraint template_versions_image_check check (length(image_digest) = 64)
     )",
 ];
 

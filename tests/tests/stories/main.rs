@@ -17,6 +17,7 @@ mod failures;
 mod files;
 mod human_sessions;
 mod idempotency;
+mod images;
 mod keys;
 mod ledger_export;
 mod lifetime;

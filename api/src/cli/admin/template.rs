@@ -9,6 +9,7 @@ const VERSIONS: Names = &[
     ("version id", "id"),
     ("template", "templateSlug"),
     ("version", "version"),
+    ("image", "imageDigest"),
     ("created", "createdAt"),
     ("deprecated", "deprecatedAt"),
     ("because", "deprecatedReason"),

@@ -8,5 +8,6 @@ pub mod bootstrap;
 pub mod doctor;
 pub mod events;
 pub mod signing_keys;
+pub mod template;
 
 use super::{Ending, Failure, help, open, output, values};

@@ -49,6 +49,8 @@ struct VersionView {
     template_id: Wire<TemplateId>,
     template_slug: String,
     version: String,
+    /// The SHA-256 of the image that its machines are made from, if it was imported with one.
+    image_digest: Option<String>,
     created_at: Wire<DateTime<Utc>>,
     /// From when on no new sandbox is made from it.
     deprecated_at: Option<Wire<DateTime<Utc>>>,
@@ -64,6 +66,7 @@ impl From<&Published> for VersionView {
             template_id: Wire(version.template_id),
             template_slug: version.slug.clone(),
             version: version.version.clone(),
+            image_digest: published.image.as_ref().map(ToString::to_string),
             created_at: Wire(published.created_at),
             deprecated_at: deprecated_at.map(Wire),
             deprecated_reason,

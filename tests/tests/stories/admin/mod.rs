@@ -20,7 +20,7 @@ use store::audit::{AuditFilter, Chain};
 use tests::{Value, World};
 
 /// A chain of the audit trail as it is exported.
-async fn trail(world: &World, chain: impl Into<Chain>) -> Vec<Value> {
+pub(super) async fn trail(world: &World, chain: impl Into<Chain>) -> Vec<Value> {
     let mut lines = Vec::new();
     let mut print = |line: &str| {
         lines.push(line.parse::<Value>().unwrap());
