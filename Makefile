@@ -1,7 +1,7 @@
 # The doors of the project; behind them is plain cargo, and one script each in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test clients crash broker-crash oracle bench lint openapi clean
+.PHONY: help quickstart test clients images crash broker-crash oracle bench lint openapi clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -16,6 +16,9 @@ test: ## Run everything, on SQLite and on PostgreSQL (a private one, or TEST_POS
 clients: ## Generate clients in Python, TypeScript and Rust from openapi.yaml, and drive them against a server
 	@scripts/packages run build clients
 	@tests/clients/run
+
+images: ## Build the images of machines from Debian packages and look at what is in them (IMAGES="base python")
+	@tests/images/run
 
 crash: ## Kill the server at 20 random points of its work (CRASH_POINTS, CRASH_SEED) and check what is left
 	@tests/tests/crash/run
