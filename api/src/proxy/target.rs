@@ -41,7 +41,12 @@ pub fn split<B>(request: &Request<B>) -> Result<(Uri, Option<String>), ApiError>
     }
     let malformed = || ApiError::new(Code::InvalidRequest, "the request's target is malformed");
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let target = if target.is_empty() { "/" } else { target };
+    let target = if target.starts_with(['/', '*']) {
+        target.to_owned()
+    } else {
+        // A whole URL may go without a path.
+        format!("/{target}")
+    };
     let Some((path, query)) = target.split_once('?') else {
         return Ok((target.parse().map_err(|_| malformed())?, None));
     };

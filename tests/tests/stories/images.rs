@@ -62,9 +62,10 @@ impl Host {
     /// Runs `crownest template` with these arguments: how it ended, and what it said.
     async fn says(&self, words: &[&str]) -> (Result<Ending, Failure>, String) {
         let line = ["crownest", "template"].into_iter().chain(words.iter().copied());
-        let command = match Cli::try_parse_from(line).unwrap().command {
-            Command::Template(Template::Images(command)) => command,
-            other => panic!("{other:?} is not about images"),
+        let Command::Template(Template::Images(command)) =
+            Cli::try_parse_from(line).unwrap().command
+        else {
+            panic!("{words:?} is not about images");
         };
         let mut out = Vec::new();
         let ended = template::images(&self.app, command, &mut out).await;

@@ -57,7 +57,7 @@ async fn a_preview_is_made_found_and_revoked(database: Database) {
     assert_eq!((&page["data"], &page["hasMore"]), (&json!([other, preview]), &json!(false)));
     let first = acme.get(&format!("{list}?limit=1")).await.is(200);
     let next = format!("{list}?limit=1&cursor={}", text(&first["nextCursor"]));
-    assert_eq!(ids(&acme.get(&next).await.is(200)["data"]), [id.clone()]);
+    assert_eq!(ids(&acme.get(&next).await.is(200)["data"]), [id]);
 
     world.moves("1s");
     let revoked = acme.delete(&path).await.is(200)["preview"].take();
