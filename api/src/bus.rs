@@ -22,6 +22,8 @@ pub enum Nudge {
     Reconcile,
     /// An account is due.
     Billing,
+    /// A preview has ended.
+    Previews,
 }
 
 /// The sending side; cheap to clone.

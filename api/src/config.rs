@@ -1,6 +1,8 @@
 //! The one configuration: defaults, then a TOML file, then `CROWNEST_*` variables; checked as a
 //! whole at start. The README's table lists every setting.
 
+mod previews;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use billing::meter::Grid;
@@ -59,6 +61,13 @@ pub struct Config {
     /// The URL under which clients reach the API, for absolute URLs in answers; without one they are
     /// built from the request's Host header.
     pub public_url: Option<String>,
+    /// The address to serve previews on; none = this server serves none.
+    pub preview_listen: Option<SocketAddr>,
+    /// How URLs of previews look, such as `https://{slug}.preview.example.org`; by default below
+    /// `preview.localhost`, at the port of `preview_listen`.
+    pub preview_url: Option<String>,
+    /// How long an app in a sandbox may take to begin its answer to a request, in seconds.
+    pub preview_timeout_seconds: u32,
     /// `sqlite://PATH` or `postgres://...`.
     pub database_url: Option<String>,
     /// Connections to PostgreSQL, or readers of SQLite.
@@ -154,6 +163,9 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
             listen_file: None,
             public_url: None,
+            preview_listen: None,
+            preview_url: None,
+            preview_timeout_seconds: 60,
             database_url: None,
             database_connections: 16,
             state_dir: PathBuf::from("crownest-data"),
@@ -249,6 +261,7 @@ impl Config {
             ("sandbox_memory_mib", u64::from(self.sandbox_memory_mib)),
             ("sandbox_disk_mib", u64::from(self.sandbox_disk_mib)),
             ("sandbox_pids", u64::from(self.sandbox_pids)),
+            ("preview_timeout_seconds", u64::from(self.preview_timeout_seconds)),
             ("log_retention_days", u64::from(self.log_retention_days.unwrap_or(1))),
             ("max_create_ttl_ms", self.max_create_ttl_ms.unwrap_or(1)),
             ("idle_timeout_ms", self.idle_timeout_ms.unwrap_or(1)),
@@ -262,6 +275,7 @@ impl Config {
         {
             return refuse("public_url must start with http:// or https://".to_owned());
         }
+        self.check_previews()?;
         if let Some(url) = &self.database_url
             && !["sqlite://", "postgres://", "postgresql://"].iter().any(|s| url.starts_with(s))
         {

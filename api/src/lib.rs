@@ -14,6 +14,7 @@ pub mod http;
 pub mod metrics;
 pub mod places;
 pub mod print;
+pub mod proxy;
 pub mod rate_limits;
 pub mod serve;
 pub mod signing;

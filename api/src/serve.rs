@@ -20,7 +20,7 @@ use crate::{
     app::App,
     clock::{Clock, SystemClock},
     config::{Config, DriverName},
-    http, metrics, work,
+    http, metrics, proxy, work,
 };
 
 /// How long background work may take to reach a safe point at the end.
@@ -116,12 +116,24 @@ pub async fn serve(config: Config) -> Result<()> {
     if let Some(address) = metrics::serve::start(&app).await? {
         tracing::info!(%address, "serving metrics");
     }
+    if let Some(address) = proxy::start(&app).await? {
+        tracing::info!(%address, "serving previews");
+    }
     work::start(&app);
     tracing::info!(%address, driver = app.driver.name(), "serving");
     let grace = Duration::from_secs(app.config.shutdown_grace_seconds);
-    let served = Server::new_with_acceptor(acceptor)
-        .run_with_graceful_shutdown(http::endpoint(Arc::clone(&app)), end(&app)?, Some(grace))
-        .await;
+    let serving = Server::new_with_acceptor(acceptor).run_with_graceful_shutdown(
+        http::endpoint(Arc::clone(&app)),
+        end(&app)?,
+        Some(grace),
+    );
+    let serving = async {
+        let served = serving.await;
+        // Also when it was the listener that failed.
+        app.draining.cancel();
+        served
+    };
+    let (served, ()) = tokio::join!(serving, proxy::drain(&app, grace));
     finish(&app).await;
     served.context("serving")
 }

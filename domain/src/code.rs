@@ -45,6 +45,7 @@ codes! {
     PathOutsideWorkspace "path_outside_workspace" 400 "The path leads outside /workspace.";
     PathIsDirectory "path_is_directory" 400 "A file was wanted, a directory is there.";
     PathNotDirectory "path_not_directory" 400 "A directory was wanted, something else is there.";
+    UnsupportedPreviewAuthMode "unsupported_preview_auth_mode" 400 "The authMode is neither authenticated nor token.";
     UnsupportedRuntimeOption "unsupported_runtime_option" 400 "This installation cannot do what was asked.";
     Unauthorized "unauthorized" 401 "No usable credential.";
     InvalidApiKey "invalid_api_key" 401 "The key is malformed, unknown or revoked.";
@@ -71,6 +72,7 @@ codes! {
     RateLimited "rate_limited" 429 "Too many requests in this window.";
     InternalError "internal_error" 500 "A fault of the server.";
     RuntimeError "runtime_error" 500 "A fault of the sandbox's runtime.";
+    PreviewUnavailable "preview_unavailable" 502 "Nothing answers at the preview's port, or its sandbox is gone.";
     ResourceAllocationFailed "resource_allocation_failed" 503 "No capacity at the moment.";
     Unavailable "unavailable" 503 "A part that the server needs does not answer at the moment.";
 }

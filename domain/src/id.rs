@@ -145,6 +145,8 @@ pub mod entity {
         Sandbox SandboxId "sbx";
         /// A process run in a sandbox.
         Command CommandId "cmd";
+        /// A port of a sandbox that is reachable from outside.
+        Preview PreviewId "prv";
         /// A signing key of capability URLs.
         SigningKey SigningKeyId "sig";
         /// Credit that was granted to an organization.
@@ -158,8 +160,8 @@ pub mod entity {
     }
 }
 pub use entity::{
-    AdminKeyId, ApiKeyId, CommandId, EventId, GrantId, OrganizationId, ProjectId, SandboxId,
-    SigningKeyId, StatementId, TemplateId, TemplateVersionId, TransactionId, UserId,
+    AdminKeyId, ApiKeyId, CommandId, EventId, GrantId, OrganizationId, PreviewId, ProjectId,
+    SandboxId, SigningKeyId, StatementId, TemplateId, TemplateVersionId, TransactionId, UserId,
 };
 
 #[cfg(test)]

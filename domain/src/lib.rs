@@ -11,6 +11,7 @@ pub mod metadata;
 pub mod metric;
 pub mod organization;
 pub mod path;
+pub mod preview;
 pub mod sandbox;
 pub mod scope;
 

@@ -23,6 +23,8 @@ pub const UNIQUE: &[(&str, &str)] = &[
     ("outbox_events_sequence_key", "outbox_events.subject, outbox_events.sequence"),
     ("statements_period_key", "statements.org_id, statements.period_from"),
     ("meters_one_open", "meters.sandbox_id, meters.metric"),
+    ("previews_slug_key", "previews.slug"),
+    ("previews_one_per_port", "previews.sandbox_id, previews.port"),
     ("usage_records_measured_key", "usage_records.metric, usage_records.resource_id"),
     (
         "idempotency_records_scope_key",

@@ -156,6 +156,42 @@ pub struct CommandRow {
     pub stderr_truncated: Option<bool>,
 }
 
+/// A row of `previews` with what its sandbox says of it.
+#[derive(Debug, Clone, FromQueryResult)]
+pub struct PreviewRow {
+    pub id: Uuid,
+    pub org_id: Uuid,
+    pub project_id: Uuid,
+    pub sandbox_id: Uuid,
+    pub slug: String,
+    pub port: i64,
+    pub auth_mode: String,
+    pub token_hash: Option<Vec<u8>>,
+    pub created_at: i64,
+    pub revoked_at: Option<i64>,
+    pub ended_at: Option<i64>,
+    pub counted: i64,
+    pub expires_at: i64,
+    pub phase: String,
+    pub host: String,
+}
+
+/// What is needed to count the minutes of a preview: its own times, and up to when anything is known of
+/// its sandbox.
+#[derive(Debug, Clone, FromQueryResult)]
+pub struct PreviewMinutesRow {
+    pub id: Uuid,
+    pub sandbox_id: Uuid,
+    pub created_at: i64,
+    pub ended_at: Option<i64>,
+    pub counted: i64,
+    pub ready_at: Option<i64>,
+    pub seen_alive_at: Option<i64>,
+    pub expires_at: i64,
+    pub cleanup_at: Option<i64>,
+    pub stops_at: Option<i64>,
+}
+
 /// A row of `command_outputs`.
 #[derive(Debug, Clone, FromQueryResult)]
 pub struct CommandOutputRow {

@@ -99,6 +99,7 @@ pub async fn broken(db: &Db, running: &[SandboxId], trail: Trail) -> Vec<String>
     let mut wrong = wrong_sandboxes(&sandboxes, running);
     wrong.extend(wrong_meters(db, &sandboxes).await);
     wrong.extend(wrong_commands(db).await);
+    wrong.extend(wrong_previews(db).await);
     wrong.extend(wrong_records(db).await);
     wrong.extend(wrong_standings(db).await);
     wrong.extend(api::app::billing::check::all(db).await.unwrap().wrong);
@@ -180,6 +181,34 @@ async fn wrong_commands(db: &Db) -> Vec<String> {
     wrong
 }
 
+/// No preview is active in an ended sandbox; every minute that is counted is a row of usage, and none of
+/// an ended preview is left.
+async fn wrong_previews(db: &Db) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (condition, why) in [
+        (
+            "p.ended_at is null and s.phase not in ('creating', 'starting', 'ready')",
+            "active in ended sandboxes",
+        ),
+        ("p.ended_at is not null and p.count_at is not null", "ended and not counted to the end"),
+    ] {
+        let sql = format!(
+            "select count(*) from previews p join sandboxes s on s.id = p.sandbox_id
+             where {condition}"
+        );
+        let n = tables::number(db, &sql).await;
+        if n != 0 {
+            wrong.push(format!("{n} previews are {why}"));
+        }
+    }
+    let uncounted = "select (select coalesce(sum(counted), 0) from previews) -
+        (select coalesce(sum(amount), 0) from usage_records where metric = 'preview_minutes')";
+    if tables::number(db, &format!("select cast(({uncounted}) as bigint)")).await != 0 {
+        wrong.push("minutes of previews and rows of usage differ".to_owned());
+    }
+    wrong
+}
+
 /// Nothing begins in an organization that may do nothing, and nothing runs past its cleanup.
 async fn wrong_standings(db: &Db) -> Vec<String> {
     let overdue = "select count(*) from sandboxes s join organizations o on o.id = s.org_id
@@ -207,6 +236,8 @@ async fn wrong_chains(db: &Db) -> Vec<String> {
         ("sandboxes", "'sandbox.create'"),
         ("sandboxes where ended_at is not null", "'sandbox.kill', 'sandbox.end'"),
         ("commands", "'command.run'"),
+        ("previews", "'preview.create'"),
+        ("previews where revoked_at is not null", "'preview.revoke'"),
     ] {
         let untold = format!(
             "select (select count(*) from {rows}) -

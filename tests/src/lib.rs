@@ -20,6 +20,7 @@ mod logs;
 pub mod mailbox;
 pub mod message;
 pub mod operator;
+pub mod preview;
 pub mod program;
 pub mod run;
 pub mod scrape;

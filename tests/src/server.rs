@@ -95,6 +95,7 @@ async fn serve(start: Start) -> (Arc<App>, String, Option<String>) {
     let acceptor = listener.into_acceptor().await.unwrap();
     let address = *acceptor.local_addr()[0].as_socket_addr().unwrap();
     let metrics = api::metrics::serve::start(&app).await.unwrap();
+    api::proxy::start(&app).await.unwrap();
     api::work::start(&app);
     let endpoint = api::http::endpoint(Arc::clone(&app));
     tokio::spawn(HttpServer::new_with_acceptor(acceptor).run(endpoint));

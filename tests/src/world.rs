@@ -127,8 +127,12 @@ impl World {
     /// but for the limit of requests, which is off.
     #[must_use]
     pub fn on(database: Database) -> Beginning {
-        let config =
-            Config { rate_limit_per_minute: 0, database_connections: 6, ..Config::default() };
+        let config = Config {
+            rate_limit_per_minute: 0,
+            database_connections: 6,
+            preview_listen: Some(([127, 0, 0, 1], 0).into()),
+            ..Config::default()
+        };
         Beginning { database, at: time::at(START), config }
     }
 
@@ -331,8 +335,20 @@ impl World {
                 .within(|app| async move { api::app::admin::standing::clean_due(&app).await })
                 .await;
         }
+        self.counts_minutes().await;
         self.settles_books().await;
         self.reconciled().await;
+    }
+
+    /// Counts the minutes of previews that have begun.
+    async fn counts_minutes(&self) {
+        for server in &self.servers {
+            let count = || {
+                server.within(|app| async move { api::app::previews::minutes::round(&app).await })
+            };
+            // A failure is retried by the server's own loop.
+            while let Ok(true) = count().await {}
+        }
     }
 
     /// Does what only has to happen now and then, now.

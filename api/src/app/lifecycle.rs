@@ -12,7 +12,7 @@ use super::{
     error::Result,
     events,
 };
-use crate::bus::Nudge;
+use crate::{bus::Nudge, work::announcements};
 
 /// When the reconciler looks after a removal that its initiator did not finish.
 const REMOVAL_FALLBACK: TimeDelta = TimeDelta::seconds(20);
@@ -91,6 +91,10 @@ pub async fn take(
     }
     if ends {
         told.push(events::ended(&next, change.at));
+        let previews = store::previews(Everyone::for_worker("lifecycle"));
+        if previews.end_of_sandbox(tx, next.id, change.at).await? > 0 {
+            store::notify(tx, announcements::PREVIEWS).await?;
+        }
     }
     events::emit(tx, &told, app.clock.now()).await?;
     if ends && change.teller == Teller::Platform {
@@ -133,4 +137,7 @@ pub fn announce(app: &App, sandbox: &Sandbox) {
     app.bus.publish(Nudge::Sandbox(sandbox.id));
     app.bus.publish(Nudge::Reconcile);
     app.bus.publish(Nudge::Billing);
+    if !sandbox.phase.is_live() {
+        app.bus.publish(Nudge::Previews);
+    }
 }

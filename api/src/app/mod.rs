@@ -16,6 +16,7 @@ pub mod health;
 pub mod human_sessions;
 pub mod idempotency;
 pub mod lifecycle;
+pub mod previews;
 pub mod projects;
 pub mod readiness;
 pub mod sandboxes;
@@ -36,6 +37,7 @@ use crate::{
     config::Config,
     metrics::{Measured, Metrics},
     places::Places,
+    proxy::Proxy,
     rate_limits::RateLimits,
     signing::Signer,
     trace,
@@ -81,6 +83,8 @@ pub struct App {
     pub readiness: health::Readiness,
     /// Places for what holds a connection open: streams and foreground commands.
     pub places: Places,
+    /// What previews carry.
+    pub proxy: Proxy,
     /// Capability URLs.
     pub signer: Signer,
     /// The price lists.
@@ -120,6 +124,7 @@ impl App {
             rate_limits: RateLimits::per_minute(config.rate_limit_per_minute),
             readiness: health::Readiness::default(),
             places: Places::of(OPEN_PER_ORGANIZATION),
+            proxy: Proxy::of(&config),
             signer: Signer::default(),
             prices: billing::prices::Remembered::default(),
             guests: guests::Guests::default(),

@@ -127,6 +127,18 @@ impl ApiError {
         Self::new(Code::RuntimeError, "the sandbox's runtime failed").inside(inside)
     }
 
+    /// Why, for programs.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Why, for people.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Adds a member to the envelope's `details`.
     #[must_use]
     pub fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
@@ -148,7 +160,8 @@ impl ApiError {
     #[must_use]
     pub fn answer(self, request_id: &str) -> Response {
         let status = status(self.code);
-        if status.is_server_error() {
+        // An app in a sandbox that does not answer is its tenant's to mend.
+        if status.is_server_error() && self.code != Code::PreviewUnavailable {
             let inside = self.inside.as_deref().unwrap_or_default();
             tracing::warn!(request = request_id, code = self.code.as_str(), inside, "failed");
         }

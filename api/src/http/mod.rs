@@ -7,11 +7,12 @@ mod commands;
 mod context;
 mod discovery;
 mod envelope;
-mod error;
+pub(crate) mod error;
 mod extract;
 mod files;
 pub mod openapi;
 pub(crate) mod operations;
+mod previews;
 mod projects;
 mod responses;
 mod sandboxes;
@@ -34,6 +35,7 @@ type Apis = (
     commands::Commands,
     commands::logs::Logs,
     files::Files,
+    previews::Previews,
     discovery::Discovery,
 );
 
@@ -46,6 +48,7 @@ const fn apis() -> Apis {
         commands::Commands,
         commands::logs::Logs,
         files::Files,
+        previews::Previews,
         discovery::Discovery,
     )
 }
@@ -66,6 +69,8 @@ enum Tag {
     Commands,
     /// Files in sandboxes' workspaces.
     Files,
+    /// Ports of sandboxes that are reachable from outside.
+    Previews,
     /// What anybody may read.
     Discovery,
 }

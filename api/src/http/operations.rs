@@ -115,6 +115,10 @@ pub const OPERATIONS: &[Operation] = &[
     row("deleteFile", Some(Scope::FileWrite), LIVE_CHANGE),
     row("makeDirectory", Some(Scope::FileWrite), LIVE_WRITE),
     row("moveFile", Some(Scope::FileWrite), LIVE_WRITE),
+    row("createPreview", Some(Scope::PreviewCreate), LIVE_WRITE),
+    row("listPreviews", Some(Scope::PreviewRead), READ),
+    row("getPreview", Some(Scope::PreviewRead), READ),
+    row("revokePreview", Some(Scope::PreviewRevoke), READ),
     row("createFileDownloadUrl", Some(Scope::FileRead), LIVE_WRITE),
     row("downloadFile", Some(Scope::FileRead), LIVE_READ),
 ];

@@ -24,6 +24,7 @@ use domain::{
     id::{Id, Named},
     limits::Plan,
     organization::MemberRole,
+    preview::AuthMode,
     sandbox::{self, EndReason},
     scope::{Preset, Scope},
 };
@@ -217,6 +218,7 @@ words! {
     CancelMode: [CancelMode::Graceful, CancelMode::Force];
     OutputStream: [OutputStream::Stdout, OutputStream::Stderr];
     TerminationSignal: [TerminationSignal::Sigterm, TerminationSignal::Sigkill];
+    AuthMode: AuthMode::ALL;
     Scope: Scope::ALL;
     Role: Role::ALL;
     MemberRole: MemberRole::ALL;

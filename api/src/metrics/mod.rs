@@ -82,6 +82,8 @@ pub struct Failures {
     pub housekeeping: Counter,
     /// Ending what runs of suspended organizations.
     pub cleanup: Counter,
+    /// Counting the minutes of previews, and closing what is open of ended ones.
+    pub previews: Counter,
 }
 
 impl Metrics {
@@ -124,6 +126,7 @@ impl Metrics {
                 commands: failed("commands"),
                 housekeeping: failed("housekeeping"),
                 cleanup: failed("cleanup"),
+                previews: failed("previews"),
             },
             scrapes: scrape::Scrapes::default(),
             registry,

@@ -6,6 +6,7 @@ pub mod billing;
 pub mod cleanup;
 pub mod housekeeping;
 pub mod liveness;
+pub mod previews;
 pub mod reconcile;
 pub mod relay;
 pub mod runner;
@@ -27,6 +28,7 @@ pub fn start(app: &Arc<App>) {
     spawn(app, "adopt", runner::run);
     spawn(app, "housekeeping", housekeeping::run);
     spawn(app, "announcements", announcements::run);
+    spawn(app, "previews", previews::run);
 }
 
 fn spawn<F, Fut>(app: &Arc<App>, name: &'static str, work: F)
@@ -50,7 +52,7 @@ where
 /// Repeats a piece of work for ever: at once while it finds something, else after `pause`. A failure
 /// is logged when it is new and the pause grows, so that a database that is down for an hour is
 /// neither hammered nor logged ten thousand times; each counts.
-async fn repeat<F, Fut>(pause: Duration, failed: &Counter, mut work: F)
+pub(crate) async fn repeat<F, Fut>(pause: Duration, failed: &Counter, mut work: F)
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<bool>>,

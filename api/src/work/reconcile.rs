@@ -196,16 +196,17 @@ async fn idle(app: &Arc<App>, sandbox: &Sandbox) -> Result<()> {
     let now = app.clock.now();
     let limit = app.config.limits(&organization, now).idle_timeout_ms;
     let limit = limit.and_then(|ms| i64::try_from(ms).ok()).and_then(TimeDelta::try_milliseconds);
+    let in_use = sandbox.activity == Activity::Running || app.proxy.is_used(sandbox.id);
     if let Some(limit) = limit
-        && sandbox.activity != Activity::Running
+        && !in_use
         && now - sandbox.last_activity_at >= limit
         && !liveness::end_if_lost(app, sandbox).await?
     {
         return end_idle(app, sandbox).await;
     }
     let mut due = lifecycle::due(app, sandbox, false);
-    if sandbox.activity == Activity::Running {
-        // A running command is activity; its end writes that down. Look again in a while.
+    if in_use {
+        // A running command is activity, and so is an open preview; its end writes that down. Look again in a while.
         due = limit.map_or(due, |limit| Some((now + limit).min(sandbox.expires_at)));
     }
     reschedule(app, sandbox, due).await

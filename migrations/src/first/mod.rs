@@ -5,6 +5,7 @@ mod audit;
 mod billing;
 mod commands;
 pub(crate) mod events;
+mod previews;
 mod records;
 mod sandboxes;
 mod templates;
@@ -23,7 +24,7 @@ impl MigrationName for First {
     }
 }
 
-pub(crate) const fn statements() -> [&'static [&'static str]; 9] {
+pub(crate) const fn statements() -> [&'static [&'static str]; 10] {
     [
         admin::STATEMENTS,
         tenants::STATEMENTS,
@@ -31,6 +32,7 @@ pub(crate) const fn statements() -> [&'static [&'static str]; 9] {
         billing::STATEMENTS,
         sandboxes::STATEMENTS,
         commands::STATEMENTS,
+        previews::STATEMENTS,
         records::STATEMENTS,
         events::STATEMENTS,
         audit::STATEMENTS,

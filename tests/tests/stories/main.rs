@@ -24,5 +24,6 @@ mod lists;
 mod logs;
 mod observability;
 mod operator;
+mod previews;
 mod sandboxes;
 mod usage;

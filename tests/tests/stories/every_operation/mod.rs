@@ -131,6 +131,10 @@ fn table() -> Vec<Row> {
         of_project("deleteFile", "file:write").query("?path=f"),
         of_project("makeDirectory", "file:write").body(json!({ "path": "d" })),
         of_project("moveFile", "file:write").body(json!({ "from": "f", "to": "g" })),
+        of_project("createPreview", "preview:create").answers(201).body(json!({ "port": 80 })),
+        of_project("listPreviews", "preview:read"),
+        of_project("getPreview", "preview:read"),
+        of_project("revokePreview", "preview:revoke"),
         of_project("createFileDownloadUrl", "file:read").body(json!({ "path": "f" })),
     ]
 }
@@ -139,6 +143,7 @@ fn table() -> Vec<Row> {
 struct Things {
     sandbox: String,
     command: String,
+    preview: String,
     key: String,
 }
 
@@ -146,18 +151,24 @@ impl Things {
     async fn of(acme: &Team) -> Self {
         let sandbox = acme.starts(json!({})).await;
         let command = text(&acme.runs(&sandbox, "echo x > f").await["id"]);
-        Self { sandbox, command, key: acme.key("usage:read").await.id }
+        let preview = format!("/v1/sandboxes/{sandbox}/previews");
+        let preview = acme.post(&preview, json!({ "port": 8000 })).await.is(201);
+        let preview = text(&preview["preview"]["id"]);
+        Self { sandbox, command, preview, key: acme.key("usage:read").await.id }
     }
 
     fn fill(&self, path: &str) -> String {
         path.replace("{sandboxId}", &self.sandbox)
             .replace("{commandId}", &self.command)
+            .replace("{previewId}", &self.preview)
             .replace("{apiKeyId}", &self.key)
     }
 
     fn shown_in(&self, answer: &Answer) -> bool {
         let shown = answer.text();
-        [&self.sandbox, &self.command, &self.key].iter().any(|id| shown.contains(*id))
+        [&self.sandbox, &self.command, &self.preview, &self.key]
+            .iter()
+            .any(|id| shown.contains(*id))
     }
 }
 
@@ -240,6 +251,8 @@ async fn every_operation_refuses_everyone_whom_it_must(database: Database) {
         let row = row.unwrap_or_else(|| panic!("{id} has no row in the matrix"));
         let case = Case { row, operation, things: Things::of(&callers.acme).await };
         walk(&case, &callers).await;
+        // An organization may have ten previews at a time.
+        callers.acme.kills(&case.things.sandbox).await;
     }
     world.close().await;
 }
