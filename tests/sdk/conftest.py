@@ -14,7 +14,11 @@ from server import Server
 
 REQUEST_SECONDS = 30
 # The suite polls a lot; a limit of requests is another suite's subject.
-SETTINGS = {"CROWNEST_RATE_LIMIT_PER_MINUTE": "0", "CROWNEST_LOG": "warn"}
+SETTINGS = {
+    "CROWNEST_RATE_LIMIT_PER_MINUTE": "0",
+    "CROWNEST_LOG": "warn",
+    "CROWNEST_PREVIEW_LISTEN": "127.0.0.1:0",
+}
 HOST_SECRET = "only-the-host-may-see-this"
 
 
