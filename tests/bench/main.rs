@@ -2,7 +2,8 @@
 //! Client, server and database share this host's cores, so absolutes say little and ratios more.
 //!
 //!   bench PROGRAMS POSTGRES-PROGRAMS [WHAT..]   measures; `tests/bench/run` builds and names both. WHAT:
-//!                                               get, create, billing, events, output; all without one
+//!                                               get, create, billing, events, output, previews; all
+//!                                               without one
 //!   bench bare FILE                             serves a file as JSON; the baseline of `GET`
 
 #![expect(clippy::print_stdout, reason = "a table is what this makes")]
@@ -15,6 +16,7 @@ mod first_output;
 mod get;
 mod http;
 mod postgres;
+mod previews;
 mod run;
 mod statements;
 mod table;
@@ -35,7 +37,7 @@ use anyhow::{Result, bail};
 use crate::{postgres::Postgres, table::Table};
 
 /// What there is to measure.
-const ALL: [&str; 5] = ["get", "create", "billing", "events", "output"];
+const ALL: [&str; 6] = ["get", "create", "billing", "events", "output", "previews"];
 
 fn main() -> Result<()> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -70,6 +72,9 @@ async fn measure(programs: &Path, postgres_programs: &Path, what: &[&str]) -> Re
     }
     if what.contains(&"output") {
         first_output::measure(&mut table, programs, &folder.0).await?;
+    }
+    if what.contains(&"previews") {
+        previews::measure(&mut table, programs, &folder.0).await?;
     }
     println!("{table}");
     println!("at the end: {}", run::load());
