@@ -1,7 +1,10 @@
 //! What a stranger's code finds in a machine: another kernel, its own devices only, no rights, and nothing
 //! of the host.
 
-use drivers::contract::{sandbox::Sandbox, spec};
+use drivers::{
+    Limits, Spec, Template,
+    contract::{sandbox::Sandbox, spec},
+};
 
 use crate::{
     host::RealHost,
@@ -40,6 +43,23 @@ async fn a_machine_is_one_of_its_own() {
     assert!((now - told).abs() <= 10, "{told} where it is {now}");
     one.remove().await;
     remove_without_a_trace(&host, other.id).await;
+}
+
+/// In an image as `crownest template` builds it.
+#[tokio::test]
+async fn python_and_node_run() {
+    let host = RealHost::new();
+    let template = Template { slug: "python-node".to_owned(), ..spec().template };
+    let limits = Limits { memory_mib: 512, ..spec().limits };
+    let sandbox = Sandbox::with(host.driver(), &Spec { template, limits, ..spec() }).await;
+    for (command, wanted) in [
+        ("python3 -c 'print(sum(range(10)))'", "45\n"),
+        ("node -e 'console.log([1, 2, 3].map(n => n * n).join())'", "1,4,9\n"),
+        ("echo 'import json; print(json.dumps([1]))' > a.py && python3 a.py", "[1]\n"),
+    ] {
+        assert_eq!(sandbox.printed(command).await, wanted, "{command}");
+    }
+    remove_without_a_trace(&host, sandbox.id).await;
 }
 
 /// Nobody listens to a machine on the host's side once it is up.

@@ -17,7 +17,7 @@ use std::{
 
 use domain::id::SandboxId;
 use drivers::{
-    Driver as _, ErrorKind,
+    Driver as _, ErrorKind, Limitation,
     cloud_hypervisor::{
         CloudHypervisor, CloudHypervisorConfig,
         client::Client,
@@ -171,8 +171,10 @@ async fn what_is_missing_is_named_and_nothing_is_left() {
         let checked = driver.check().await.unwrap_err();
         assert!(checked.to_string().contains(named), "{checked}");
     }
-    let limitations = host.driver().check().await.unwrap();
-    assert!(limitations.iter().any(|one| one.what.contains("python-node")), "{limitations:?}");
+    let bare = with(&|config| config.images.clone_from(&nowhere));
+    let limitations = bare.check().await.unwrap();
+    let missing = |one: &Limitation| one.what.contains("no image of any template");
+    assert!(limitations.iter().any(missing), "{limitations:?}");
     for one in limitations {
         assert!(one.what.ends_with('.') && one.remedy.ends_with('.'), "{one:?}");
     }

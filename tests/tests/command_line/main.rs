@@ -52,7 +52,7 @@ fn the_exit_code_says_how_it_went() {
             "\"action\":\"admin_key.create\"",
         ),
         (&["audit", "export"][..], &here[..], 2, "--installation"),
-        (&["audit", "verify"][..], &here[..], 0, "3 entries of 1 organizations are as written"),
+        (&["audit", "verify"][..], &here[..], 0, "5 entries of 1 organizations are as written"),
         (&["openapi", "--admin"][..], &here[..], 0, "title: CrowNest Admin API"),
         (&["billing", "check"][..], &here[..], 0, "the books are right"),
         (
