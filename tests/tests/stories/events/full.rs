@@ -99,7 +99,11 @@ async fn works(world: &World, acme: &Team) {
     acme.runs(&sandbox, "exit 3").await;
     let write = json!({ "path": "a.txt", "content": "five!" });
     acme.put(&format!("/v1/sandboxes/{sandbox}/files"), write).await.is(200);
-    counts_the_rest(world, acme, &sandbox).await;
+    acme.post(&format!("/v1/sandboxes/{sandbox}/artifacts"), json!({ "path": "a.txt" }))
+        .await
+        .is(201);
+    acme.post(&format!("/v1/sandboxes/{sandbox}/previews"), json!({ "port": 8000 })).await.is(201);
+    runs_code(world, acme, &sandbox).await;
     acme.launches_and_sees(&sandbox, "sleep infinity").await;
     world.advance("150s").await;
     acme.kills(&sandbox).await;
@@ -109,23 +113,20 @@ async fn works(world: &World, acme: &Team) {
 }
 
 /// What no request does yet, but every window must be able to tell of.
-async fn counts_the_rest(world: &World, acme: &Team, sandbox: &str) {
+async fn runs_code(world: &World, acme: &Team, sandbox: &str) {
     let tx = world.db().begin().await.unwrap();
-    for metric in [Metric::CodeRunInvocations, Metric::PreviewMinutes, Metric::ArtifactBytesStored]
-    {
-        let id = UsageRecordId::generate(world.now());
-        let record = UsageRecord {
-            id,
-            org_id: acme.org_id.parse().unwrap(),
-            project_id: acme.project_id.parse().unwrap(),
-            sandbox_id: sandbox.parse().unwrap(),
-            metric,
-            resource_id: id.to_string(),
-            amount: 7,
-            at: world.now(),
-        };
-        store::usage(Everyone::for_worker("story")).record(&tx, &record).await.unwrap();
-    }
+    let id = UsageRecordId::generate(world.now());
+    let record = UsageRecord {
+        id,
+        org_id: acme.org_id.parse().unwrap(),
+        project_id: acme.project_id.parse().unwrap(),
+        sandbox_id: sandbox.parse().unwrap(),
+        metric: Metric::CodeRunInvocations,
+        resource_id: id.to_string(),
+        amount: 7,
+        at: world.now(),
+    };
+    store::usage(Everyone::for_worker("story")).record(&tx, &record).await.unwrap();
     tx.commit().await.unwrap();
 }
 
