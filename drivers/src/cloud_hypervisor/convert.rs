@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use super::{
     network,
     wire::{
-        ConsoleConfig, ConsoleMode, CpusConfig, DiskConfig, ImageType, MemoryConfig,
-        MemoryRestoreMode, MemoryZoneConfig, NetConfig, PayloadConfig, RestoreConfig, RngConfig,
-        VmConfig, VsockConfig,
+        ConsoleConfig, ConsoleMode, CpusConfig, DiskConfig, ImageType, LandlockConfig,
+        MemoryConfig, MemoryRestoreMode, MemoryZoneConfig, NetConfig, PayloadConfig, RestoreConfig,
+        RngConfig, VmConfig, VsockConfig,
     },
 };
 use crate::spec::Spec;
@@ -107,6 +107,11 @@ pub(super) fn vm_config(spec: &Spec, landlock: Landlock, net: Net, memory: Memor
         serial: ConsoleConfig { mode: ConsoleMode::Null, file: None },
         console: ConsoleConfig { mode: ConsoleMode::Off, file: None },
         landlock_enable: landlock == Landlock::On,
+        landlock_rules: match landlock {
+            // Files that it writes a machine to are opened to be read as well, which it would not let itself.
+            Landlock::On => Some(vec![LandlockConfig { path: RUN.into(), access: "rw".to_owned() }]),
+            Landlock::Off => None,
+        },
     }
 }
 
@@ -143,7 +148,8 @@ mod tests {
         let text = serde_json::to_string_pretty(&config).unwrap();
         assert_eq!(text, include_str!("convert.golden.json").trim_end());
         let config = vm_config(&spec, Landlock::Off, Net::None, Memory::InFile);
-        assert!(!config.landlock_enable && config.net.is_none());
+        assert!(!config.landlock_enable && config.landlock_rules.is_none());
+        assert_eq!(config.net, None);
         let zones = config.memory.zones.unwrap();
         assert_eq!((config.memory.size, zones[0].size, zones[0].shared), (0, 512 << 20, true));
     }

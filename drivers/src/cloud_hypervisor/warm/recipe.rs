@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Rises with whatever this version of the driver does differently with what it is made of.
-const SHAPE: u32 = 1;
+const SHAPE: u32 = 2;
 
 /// What tells a file from what was at its path before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
