@@ -65,6 +65,13 @@ pub(super) enum Memory {
     InFile,
 }
 
+/// What a machine does when it was made of what was written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    GoesOn,
+    Waits,
+}
+
 /// The machine of a spec.
 pub(super) fn vm_config(spec: &Spec, landlock: Landlock, net: Net, memory: Memory) -> VmConfig {
     let n_cpus = n_cpus(spec);
@@ -109,7 +116,9 @@ pub(super) fn vm_config(spec: &Spec, landlock: Landlock, net: Net, memory: Memor
         landlock_enable: landlock == Landlock::On,
         landlock_rules: match landlock {
             // Files that it writes a machine to are opened to be read as well, which it would not let itself.
-            Landlock::On => Some(vec![LandlockConfig { path: RUN.into(), access: "rw".to_owned() }]),
+            Landlock::On => {
+                Some(vec![LandlockConfig { path: RUN.into(), access: "rw".to_owned() }])
+            }
             Landlock::Off => None,
         },
     }
@@ -120,13 +129,13 @@ pub(super) fn snapshot() -> PathBuf {
     Path::new(RUN).join(SNAPSHOT)
 }
 
-/// What the VMM makes of what lies there: a machine that goes on at once.
-pub(super) fn restore() -> RestoreConfig {
+/// What the VMM makes of what lies there.
+pub(super) fn restore(then: Then) -> RestoreConfig {
     RestoreConfig {
         source_url: format!("file://{}", snapshot().display()),
         // What is in the file is mapped, and what was not is not there.
         memory_restore_mode: MemoryRestoreMode::Copy,
-        resume: true,
+        resume: then == Then::GoesOn,
     }
 }
 
