@@ -48,6 +48,30 @@ pub trait Driver: fmt::Debug + Send + Sync {
 
     /// Opens a byte stream to the agent inside. [`ErrorKind::Gone`] when the sandbox does not run.
     async fn connect(&self, id: SandboxId) -> Result<BoxedStream, DriverError>;
+
+    /// What can write sandboxes down, if this driver can.
+    fn as_suspend(&self) -> Option<&dyn Suspend> {
+        None
+    }
+}
+
+/// Writes sandboxes down, such that they take no memory and no processor, and has them go on later. A
+/// suspended sandbox neither runs nor is gone: [`Driver::observe`] and [`Driver::list`] do not know it,
+/// [`Driver::ensure`] resumes it, [`Driver::remove`] removes it. It outlives the process that suspended it.
+#[async_trait]
+pub trait Suspend: Send + Sync {
+    /// Writes it down with its memory, processes and files, and lets go of all else. Asked again, does no
+    /// more. After an error it runs on, or is gone where it could not.
+    /// [`ErrorKind::Gone`] for one that neither runs nor is suspended.
+    async fn suspend(&self, id: SandboxId) -> Result<(), DriverError>;
+
+    /// Has it go on where it was, and returns when its agent answers. One that runs is left as it is.
+    /// After an error it is suspended as before, or gone if it had gone on already and did not answer;
+    /// nothing of it runs. [`ErrorKind::Gone`] for one that neither runs nor is suspended.
+    async fn resume(&self, id: SandboxId) -> Result<Observed, DriverError>;
+
+    /// Lists every sandbox that is suspended here, sorted by id.
+    async fn suspended(&self) -> Result<Vec<SandboxId>, DriverError>;
 }
 
 /// The verb that failed.
@@ -65,12 +89,27 @@ pub enum Verb {
     List,
     /// [`Driver::connect`]
     Connect,
+    /// [`Suspend::suspend`]
+    Suspend,
+    /// [`Suspend::resume`]
+    Resume,
+    /// [`Suspend::suspended`]
+    Suspended,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 6] =
-        [Self::Check, Self::Ensure, Self::Remove, Self::Observe, Self::List, Self::Connect];
+    pub const ALL: [Self; 9] = [
+        Self::Check,
+        Self::Ensure,
+        Self::Remove,
+        Self::Observe,
+        Self::List,
+        Self::Connect,
+        Self::Suspend,
+        Self::Resume,
+        Self::Suspended,
+    ];
 
     /// The verb as metrics and traces name it.
     #[must_use]
@@ -82,6 +121,9 @@ impl Verb {
             Self::Observe => "observe",
             Self::List => "list",
             Self::Connect => "connect",
+            Self::Suspend => "suspend",
+            Self::Resume => "resume",
+            Self::Suspended => "suspended",
         }
     }
 }

@@ -11,5 +11,5 @@ pub mod local;
 pub mod simulated;
 mod spec;
 
-pub use driver::{BoxedStream, Driver, DriverError, ErrorKind, GuestStream, Verb};
+pub use driver::{BoxedStream, Driver, DriverError, ErrorKind, GuestStream, Suspend, Verb};
 pub use spec::{Limitation, Limits, Observed, Spec, Template};

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::id::SandboxId;
 use drivers::{
-    BoxedStream, Driver, DriverError, ErrorKind, Limitation, Observed, Spec, Verb,
+    BoxedStream, Driver, DriverError, ErrorKind, Limitation, Observed, Spec, Suspend, Verb,
     simulated::{Simulated, SimulatedClock},
 };
 use tokio::runtime::Handle;
@@ -64,5 +64,9 @@ impl Driver for Host {
         let driver = self.driver.clone();
         let connecting = self.world.spawn(async move { driver.connect(id).await });
         connecting.await.map_err(|error| DriverError::new(ErrorKind::Host, Verb::Connect, error))?
+    }
+
+    fn as_suspend(&self) -> Option<&dyn Suspend> {
+        self.driver.as_suspend()
     }
 }

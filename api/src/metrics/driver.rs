@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use domain::id::SandboxId;
-use drivers::{BoxedStream, Driver, DriverError, ErrorKind, Limitation, Observed, Spec, Verb};
+use drivers::{
+    BoxedStream, Driver, DriverError, ErrorKind, Limitation, Observed, Spec, Suspend, Verb,
+};
 use metrics::{Counter, Histogram};
 use tracing::Instrument;
 
@@ -103,6 +105,37 @@ impl Driver for Measured {
 
     async fn connect(&self, id: SandboxId) -> Result<BoxedStream, DriverError> {
         self.measure(Verb::Connect, Some(id), self.driver.connect(id)).await
+    }
+
+    fn as_suspend(&self) -> Option<&dyn Suspend> {
+        self.driver.as_suspend().map(|_| self as &dyn Suspend)
+    }
+}
+
+impl Measured {
+    /// The driver's, asked only where it was seen to have it.
+    fn suspending(&self, verb: Verb) -> Result<&dyn Suspend, DriverError> {
+        self.driver.as_suspend().ok_or_else(|| {
+            DriverError::new(ErrorKind::Unsupported, verb, "this driver suspends nothing")
+        })
+    }
+}
+
+#[async_trait]
+impl Suspend for Measured {
+    async fn suspend(&self, id: SandboxId) -> Result<(), DriverError> {
+        let driver = self.suspending(Verb::Suspend)?;
+        self.measure(Verb::Suspend, Some(id), driver.suspend(id)).await
+    }
+
+    async fn resume(&self, id: SandboxId) -> Result<Observed, DriverError> {
+        let driver = self.suspending(Verb::Resume)?;
+        self.measure(Verb::Resume, Some(id), driver.resume(id)).await
+    }
+
+    async fn suspended(&self) -> Result<Vec<SandboxId>, DriverError> {
+        let driver = self.suspending(Verb::Suspended)?;
+        self.measure(Verb::Suspended, None, driver.suspended()).await
     }
 }
 

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use super::{
     network,
     wire::{
-        ConsoleConfig, ConsoleMode, CpusConfig, DiskConfig, ImageType, MemoryConfig,
-        MemoryRestoreMode, MemoryZoneConfig, NetConfig, PayloadConfig, RestoreConfig, RngConfig,
-        VmConfig, VsockConfig,
+        ConsoleConfig, ConsoleMode, CpusConfig, DiskConfig, ImageType, LandlockConfig,
+        MemoryConfig, MemoryRestoreMode, MemoryZoneConfig, NetConfig, PayloadConfig, RestoreConfig,
+        RngConfig, VmConfig, VsockConfig,
     },
 };
 use crate::spec::Spec;
@@ -65,6 +65,13 @@ pub(super) enum Memory {
     InFile,
 }
 
+/// What a machine does when it was made of what was written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    GoesOn,
+    Waits,
+}
+
 /// The machine of a spec.
 pub(super) fn vm_config(spec: &Spec, landlock: Landlock, net: Net, memory: Memory) -> VmConfig {
     let n_cpus = n_cpus(spec);
@@ -107,6 +114,13 @@ pub(super) fn vm_config(spec: &Spec, landlock: Landlock, net: Net, memory: Memor
         serial: ConsoleConfig { mode: ConsoleMode::Null, file: None },
         console: ConsoleConfig { mode: ConsoleMode::Off, file: None },
         landlock_enable: landlock == Landlock::On,
+        landlock_rules: match landlock {
+            // Files that it writes a machine to are opened to be read as well, which it would not let itself.
+            Landlock::On => {
+                Some(vec![LandlockConfig { path: RUN.into(), access: "rw".to_owned() }])
+            }
+            Landlock::Off => None,
+        },
     }
 }
 
@@ -115,13 +129,13 @@ pub(super) fn snapshot() -> PathBuf {
     Path::new(RUN).join(SNAPSHOT)
 }
 
-/// What the VMM makes of what lies there: a machine that goes on at once.
-pub(super) fn restore() -> RestoreConfig {
+/// What the VMM makes of what lies there.
+pub(super) fn restore(then: Then) -> RestoreConfig {
     RestoreConfig {
         source_url: format!("file://{}", snapshot().display()),
         // What is in the file is mapped, and what was not is not there.
         memory_restore_mode: MemoryRestoreMode::Copy,
-        resume: true,
+        resume: then == Then::GoesOn,
     }
 }
 
@@ -143,7 +157,8 @@ mod tests {
         let text = serde_json::to_string_pretty(&config).unwrap();
         assert_eq!(text, include_str!("convert.golden.json").trim_end());
         let config = vm_config(&spec, Landlock::Off, Net::None, Memory::InFile);
-        assert!(!config.landlock_enable && config.net.is_none());
+        assert!(!config.landlock_enable && config.landlock_rules.is_none());
+        assert_eq!(config.net, None);
         let zones = config.memory.zones.unwrap();
         assert_eq!((config.memory.size, zones[0].size, zones[0].shared), (0, 512 << 20, true));
     }

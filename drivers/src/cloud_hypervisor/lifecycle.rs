@@ -27,7 +27,7 @@ use crate::{
 /// One sandbox, whether it is there or not.
 #[derive(Debug, Clone)]
 pub(super) struct Sandbox {
-    machine: Machine,
+    pub machine: Machine,
     promise: Promise,
     stock: Arc<Stock>,
 }
@@ -95,6 +95,14 @@ impl Held for Sandbox {
             tokio::spawn(async move { preparation.prepare(recipe).await });
         }
         Ok(started_at)
+    }
+
+    async fn revive(&self) -> Result<DateTime<Utc>> {
+        self.machine.go_on().await
+    }
+
+    async fn unhold(&self) -> Result<()> {
+        self.machine.let_run().await
     }
 
     async fn release(&self) -> Result<()> {

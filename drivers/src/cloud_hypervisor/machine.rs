@@ -17,13 +17,13 @@ use tokio::{net::UnixStream, process::Command, time::timeout};
 use super::{
     CloudHypervisorConfig,
     client::Client,
-    convert::{self, DISK, Landlock, MEMORY, Memory, Net, SNAPSHOT},
+    convert::{self, DISK, Landlock, MEMORY, Memory, Net, SNAPSHOT, Then},
     images,
     launch::{self, User, View},
     network::Network,
     version::Version,
     vsock::{self, Door},
-    warm::{Golden, Way},
+    warm::{Golden, Stamp, Way},
 };
 use crate::{
     guest::{Begin, Card, Guest, MachineControl},
@@ -35,7 +35,7 @@ use crate::{
         launcher::{self, Launch, Launcher, Script},
         processes::Process,
         program,
-        record::private_directory,
+        record::{Record, private_directory},
     },
     spec::{Limits, Spec},
 };
@@ -102,15 +102,11 @@ impl Machine {
         let directory = &self.hold.directory;
         directory.create(spec)?;
         let uid = self.hold.claim_user().await?;
-        let mut record = self.hold.begin_record()?;
+        Stamp::of(image.to_owned())?.write(&self.image_path())?;
+        let begun = self.hold.begin_record()?;
         let door = self.furnish(spec, beginning, uid).await?;
-        let groups = Groups::make(&self.hold.id.to_string(), &vmm_limits(spec), &self.promise)?;
-        let mut launcher = Launcher::start(self.launch(spec, image, beginning, uid)?)?;
-        record.launcher = Some(launcher.process);
-        record.groups.clone_from(&groups.directories);
-        directory.write(&record)?;
-        groups.join(launcher.process.pid)?;
-        let process = launcher.go().await?;
+        let launch = self.launch(spec, image, beginning.shared_memory(), uid)?;
+        let Started { mut record, launcher, process } = self.start_vmm(spec, launch, begun).await?;
         let vmm = Vmm { process, uid, door };
         let now = || {
             directory.write(&record)?;
@@ -132,11 +128,34 @@ impl Machine {
         directory.written_at()
     }
 
-    fn launch(
+    /// Where it is written down what its image was.
+    pub fn image_path(&self) -> PathBuf {
+        self.hold.directory.path.join("image.json")
+    }
+
+    /// Starts a VMM without a machine, whose user has been claimed and whose directory furnished.
+    pub async fn start_vmm(
+        &self,
+        spec: &Spec,
+        launch: Launch,
+        mut record: Record,
+    ) -> Result<Started> {
+        let groups = Groups::make(&self.hold.id.to_string(), &vmm_limits(spec), &self.promise)?;
+        let mut launcher = Launcher::start(launch)?;
+        record.launcher = Some(launcher.process);
+        record.groups.clone_from(&groups.directories);
+        self.hold.directory.write(&record)?;
+        groups.join(launcher.process.pid)?;
+        let process = launcher.go().await?;
+        Ok(Started { record, launcher, process })
+    }
+
+    /// How a VMM is started. `golden` is the memory that its machine shares with others.
+    pub fn launch(
         &self,
         spec: &Spec,
         image: &Path,
-        beginning: Beginning,
+        golden: Option<PathBuf>,
         uid: Option<u32>,
     ) -> Result<Launch> {
         let config = &self.config;
@@ -147,7 +166,7 @@ impl Machine {
             kernel: images::file("kernel", &config.kernel)?,
             initramfs: images::file("initramfs", &config.initramfs)?,
             image: image.to_owned(),
-            golden: beginning.shared_memory(),
+            golden,
             run: self.run(),
             kvm: config.kvm.clone(),
             tun: Network::of(config).map(|network| network.tun().to_owned()),
@@ -189,7 +208,9 @@ impl Machine {
         )?;
         let net = if card.is_some() { Net::Card } else { Net::None };
         match (beginning, door) {
-            (Beginning::Woken(..), _) | (_, None) => client.restore(&convert::restore()).await?,
+            (Beginning::Woken(..), _) | (_, None) => {
+                client.restore(&convert::restore(Then::GoesOn)).await?
+            }
             (Beginning::Boot | Beginning::Golden, Some(door)) => {
                 let memory = match beginning {
                     Beginning::Golden => Memory::InFile,
@@ -216,7 +237,7 @@ impl Machine {
     }
 
     /// Makes the machine's network, if it is to have one.
-    async fn open_network(
+    pub async fn open_network(
         &self,
         vmm: Process,
         uid: Option<u32>,
@@ -279,7 +300,14 @@ impl Beginning<'_> {
     }
 }
 
-/// A VMM that was just started.
+/// What is known of a VMM that was just started.
+pub(super) struct Started {
+    pub record: Record,
+    pub launcher: Launcher,
+    pub process: Process,
+}
+
+/// A VMM that was just started, and what its machine needs.
 struct Vmm {
     process: Process,
     /// Its user, if that is not the server's own.
@@ -289,7 +317,7 @@ struct Vmm {
 }
 
 /// Waits for the API of a VMM that was just started.
-async fn answers_in_a_version(client: &Client) -> Result<()> {
+pub(super) async fn answers_in_a_version(client: &Client) -> Result<()> {
     let answer = loop {
         match client.ping().await {
             Ok(answer) => break answer,

@@ -10,6 +10,7 @@ mod launch;
 mod lifecycle;
 mod machine;
 mod network;
+mod suspend;
 mod version;
 mod vsock;
 mod warm;
@@ -26,7 +27,7 @@ use self::{
     warm::{Recipe, Stock, Way},
 };
 use crate::{
-    driver::{BoxedStream, Driver, DriverError, ErrorKind, Verb},
+    driver::{BoxedStream, Driver, DriverError, ErrorKind, Suspend, Verb},
     jail::{
         self,
         failure::Failure,
@@ -247,5 +248,31 @@ impl Driver for CloudHypervisor {
         };
         let stream = connecting.await.map_err(|failure| failure.of_verb(Verb::Connect))?;
         Ok(Box::new(stream))
+    }
+
+    fn as_suspend(&self) -> Option<&dyn Suspend> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Suspend for CloudHypervisor {
+    #[tracing::instrument(skip_all, fields(sandbox = %id))]
+    async fn suspend(&self, id: SandboxId) -> Result<(), DriverError> {
+        let sandbox = self.sandbox(id);
+        to_the_end(Verb::Suspend, async move { sandbox.suspend().await }).await
+    }
+
+    #[tracing::instrument(skip_all, fields(sandbox = %id))]
+    async fn resume(&self, id: SandboxId) -> Result<Observed, DriverError> {
+        let sandbox = self.sandbox(id);
+        let resuming = async move { sandbox.resume().await };
+        let started_at = to_the_end(Verb::Resume, resuming).await?;
+        Ok(Observed { id, started_at })
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn suspended(&self) -> Result<Vec<SandboxId>, DriverError> {
+        hold::suspended(&self.config.state_dir).map_err(|failure| failure.of_verb(Verb::Suspended))
     }
 }

@@ -19,6 +19,16 @@ pub struct VmConfig {
     pub serial: ConsoleConfig,
     pub console: ConsoleConfig,
     pub landlock_enable: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub landlock_rules: Option<Vec<LandlockConfig>>,
+}
+
+/// What a VMM that confines itself may get at besides the files of its machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LandlockConfig {
+    pub path: PathBuf,
+    /// Letters: `r`, `w`.
+    pub access: String,
 }
 
 /// What it boots.

@@ -7,6 +7,7 @@ pub mod commands;
 pub mod files;
 pub mod lifecycle;
 pub mod sandbox;
+pub mod suspension;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -47,6 +48,13 @@ macro_rules! contract {
             a_dead_sandbox_is_noticed
             another_process_sees_the_sandbox
             the_list_is_sorted
+        );
+        $crate::contract!(@cases $subject, suspension:
+            a_suspended_sandbox_goes_on_where_it_was
+            suspending_and_resuming_may_be_repeated
+            what_is_not_there_cannot_be_suspended
+            a_suspended_sandbox_can_be_removed
+            ensuring_a_suspended_sandbox_resumes_it
         );
         $crate::contract!(@cases $subject, commands:
             output_comes_in_order_and_then_the_exit

@@ -58,6 +58,11 @@ impl MachineControl {
         };
         within(DEADLINE, self.client.begin(request)).await.map(drop)
     }
+
+    /// Tells it the time after a sleep, and gives it randomness that no copy of it has.
+    pub async fn refresh(&mut self, now: DateTime<Utc>) -> Result<(), GuestError> {
+        within(DEADLINE, self.client.refresh(refreshment(now)?)).await.map(drop)
+    }
 }
 
 fn told(card: &Card) -> Network {

@@ -18,8 +18,8 @@ use super::{
     failure::{Failure, Result},
     groups::Groups,
     lock::Lock,
-    processes::{self, Marks},
-    record::{self, Record, RunDirectory},
+    processes::{self, Marks, Process},
+    record::{self, Mark, Record, RunDirectory},
     uids::Uids,
 };
 use crate::{
@@ -60,21 +60,89 @@ pub(crate) trait Held: Send + Sync {
         std::future::ready(Ok(()))
     }
 
+    /// Has a suspended one go on, up to when its agent answers. May be given up at any point.
+    fn revive(&self) -> impl Future<Output = Result<DateTime<Utc>>> + Send {
+        std::future::ready(Err(Failure::host("it is suspended, and nobody here suspends anything")))
+    }
+
+    /// Has one go on whose processes may be held, such as by a server that was killed meanwhile.
+    fn unhold(&self) -> impl Future<Output = Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
+
+    /// Since when it runs, seen to by whoever has its lock: one that is held goes on, or is gone.
+    fn running(&self) -> impl Future<Output = Result<Option<DateTime<Utc>>>> + Send {
+        async {
+            let since = self.hold().running_since()?;
+            if since.is_none() || !self.hold().directory.is(Mark::Held) {
+                return Ok(since);
+            }
+            match self.unhold().await {
+                Ok(()) => Ok(since),
+                Err(failure) => {
+                    let sandbox = self.hold().id;
+                    warn!(%sandbox, %failure, "a sandbox that was held does not go on");
+                    self.clear().await.map(|()| None)
+                }
+            }
+        }
+    }
+
+    /// Has it go on if it is suspended.
+    fn resume(&self) -> impl Future<Output = Result<DateTime<Utc>>> + Send {
+        async {
+            let lock = self.hold().lock().await?;
+            if let Some(started_at) = self.running().await? {
+                return Ok(started_at);
+            }
+            if !self.hold().directory.is(Mark::Suspended) {
+                lock.delete();
+                let text = format!("{} neither runs nor is suspended", self.hold().id);
+                return Err(Failure::new(ErrorKind::Gone, text));
+            }
+            self.revive_or_leave(lock).await
+        }
+    }
+
+    /// Tries to have it go on. If that fails before it goes on it stays suspended; after that it is gone.
+    fn revive_or_leave(&self, lock: Lock) -> impl Future<Output = Result<DateTime<Utc>>> + Send {
+        async move {
+            self.let_go().await?;
+            let revived = within(Self::START_DEADLINE, self.revive()).await;
+            if revived.is_err() {
+                let ended = if self.hold().directory.is(Mark::Suspended) {
+                    self.let_go().await
+                } else {
+                    self.clear().await.map(|()| lock.delete())
+                };
+                if let Err(failure) = ended {
+                    warn!(%failure, "what was resumed of a sandbox could not be ended");
+                }
+            }
+            revived
+        }
+    }
+
+    /// Ends every process of the sandbox and keeps what it is made from, and its user.
+    fn let_go(&self) -> impl Future<Output = Result<()>> + Send {
+        async {
+            self.hold().end_processes().await?;
+            self.release().await
+        }
+    }
+
     /// Makes it, unless it runs already.
     fn ensure(&self, order: &Self::Order) -> impl Future<Output = Result<DateTime<Utc>>> + Send {
         async {
             let lock = self.hold().lock().await?;
-            if let Some(started_at) = self.hold().running_since()? {
+            if let Some(started_at) = self.running().await? {
                 return Ok(started_at);
             }
+            if self.hold().directory.is(Mark::Suspended) {
+                return self.revive_or_leave(lock).await;
+            }
             self.clear().await?;
-            let made = match timeout(Self::START_DEADLINE, self.make(order)).await {
-                Ok(made) => made,
-                Err(_) => Err(Failure::timed_out(format!(
-                    "the agent did not answer within {} s",
-                    Self::START_DEADLINE.as_secs()
-                ))),
-            };
+            let made = within(Self::START_DEADLINE, self.make(order)).await;
             if made.is_err() {
                 match self.clear().await {
                     Ok(()) => lock.delete(),
@@ -98,7 +166,7 @@ pub(crate) trait Held: Send + Sync {
         }
     }
 
-    /// Clears it away if it is dead and nobody is working on it.
+    /// Clears it away if it is dead, and has it go on if it is held, if nobody is working on it.
     fn sweep(&self) -> impl Future<Output = ()> + Send {
         async {
             if let Err(failure) = self.sweep_now().await {
@@ -112,7 +180,10 @@ pub(crate) trait Held: Send + Sync {
     fn sweep_now(&self) -> impl Future<Output = Result<()>> + Send {
         async {
             match Lock::acquire_now(&self.hold().lock_path()?)? {
-                Some(lock) if self.hold().running_since()?.is_none() => {
+                Some(lock) if self.running().await?.is_none() => {
+                    if self.hold().directory.is(Mark::Suspended) {
+                        return self.let_go().await;
+                    }
                     self.clear().await?;
                     lock.delete();
                     Ok(())
@@ -142,16 +213,34 @@ impl Hold {
     /// Since when it runs; `None` if it does not, or never came up.
     pub fn running_since(&self) -> Result<Option<DateTime<Utc>>> {
         let Some(record) = self.directory.read()? else { return Ok(None) };
+        if self.directory.is(Mark::Suspended) {
+            return Ok(None);
+        }
         if !record.inside.is_some_and(|inside| inside.is_alive()) {
             return Ok(None);
         }
         self.directory.written_at().map(Some)
     }
 
+    /// Whether it is suspended, and has no process left that is known of.
+    fn rests(&self) -> Result<bool> {
+        let known = self.directory.read()?.map(|record| [record.launcher, record.inside]);
+        let mut known = known.into_iter().flatten().flatten();
+        Ok(self.directory.is(Mark::Suspended) && !known.any(Process::is_alive))
+    }
+
     /// The user that it runs as; `None` is the server's own.
     pub async fn claim_user(&self) -> Result<Option<u32>> {
         match &self.uids {
             Some(uids) => uids.claim(&self.directory.path).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The user that it had, who owns what it left.
+    pub async fn claim_user_again(&self, had: u32) -> Result<Option<u32>> {
+        match &self.uids {
+            Some(uids) => uids.claim_again(&self.directory.path, had).await.map(|()| Some(had)),
             None => Ok(None),
         }
     }
@@ -205,7 +294,7 @@ impl Hold {
         Marks { known: known.flatten().collect(), uid, program: self.program.clone() }
     }
 
-    async fn lock(&self) -> Result<Lock> {
+    pub async fn lock(&self) -> Result<Lock> {
         Lock::acquire(&self.lock_path()?, LOCK_DEADLINE).await
     }
 
@@ -214,6 +303,21 @@ impl Hold {
         record::private_directory(&directory)?;
         Ok(directory.join(self.id.to_string()))
     }
+}
+
+/// Gives up on what takes too long.
+async fn within<T>(deadline: Duration, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    timeout(deadline, work).await.unwrap_or_else(|_| {
+        let text = format!("the agent did not answer within {} s", deadline.as_secs());
+        Err(Failure::timed_out(text))
+    })
+}
+
+/// The sandboxes that are suspended, sorted by id.
+pub(crate) fn suspended(state_dir: &Path) -> Result<Vec<SandboxId>> {
+    let mut ids = RunDirectory::list(state_dir)?;
+    ids.retain(|id| RunDirectory::new(state_dir, *id).is(Mark::Suspended));
+    Ok(ids)
 }
 
 /// The sandboxes that run, sorted by id. Also clears away what sandboxes left that died, or that a
@@ -227,10 +331,13 @@ pub(crate) async fn list<S: Held>(
     let mut running = Vec::new();
     for id in known {
         let sandbox = sandbox(id);
-        match sandbox.hold().running_since()? {
-            Some(started_at) => running.push(Observed { id, started_at }),
-            None => sandbox.sweep().await,
+        let hold = sandbox.hold();
+        let is_fine = hold.running_since()?.is_some() && !hold.directory.is(Mark::Held);
+        if !is_fine && !hold.rests()? {
+            sandbox.sweep().await;
         }
+        let started_at = hold.running_since()?;
+        running.extend(started_at.map(|started_at| Observed { id, started_at }));
     }
     Ok(running)
 }

@@ -36,6 +36,24 @@ pub(crate) struct Record {
     pub groups: Vec<PathBuf>,
 }
 
+/// What may be so of a sandbox besides its processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// It is written down, and does not run whatever processes there are.
+    Suspended,
+    /// Its processes may be held: it is about to be written down, or to go on.
+    Held,
+}
+
+impl Mark {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Suspended => "suspended",
+            Self::Held => "held",
+        }
+    }
+}
+
 /// The directory of one sandbox.
 #[derive(Debug, Clone)]
 pub(crate) struct RunDirectory {
@@ -70,6 +88,38 @@ impl RunDirectory {
             .map_err(|error| Failure::host(format!("cannot write the spec: {error}")))?;
         let path = self.path.join("spec.json");
         fs::write(&path, spec).doing("write", &path)
+    }
+
+    /// What the sandbox was made from.
+    pub fn spec(&self) -> Result<Spec> {
+        let path = self.path.join("spec.json");
+        let text = fs::read(&path).doing("read", &path)?;
+        serde_json::from_slice(&text)
+            .map_err(|error| Failure::host(format!("{} makes no sense: {error}", path.display())))
+    }
+
+    /// Whether something is so that only a file says.
+    pub fn is(&self, mark: Mark) -> bool {
+        self.path.join(mark.name()).exists()
+    }
+
+    /// Says that it is, and returns when that was, by the host's clock.
+    pub fn set(&self, mark: Mark) -> Result<DateTime<Utc>> {
+        let path = self.path.join(mark.name());
+        fs::write(&path, "\n").doing("write", &path)?;
+        let modified = fs::metadata(&path).and_then(|metadata| metadata.modified());
+        modified.map(DateTime::from).doing("look at", &path)
+    }
+
+    /// Says that it is not.
+    pub fn unset(&self, mark: Mark) -> Result<()> {
+        let path = self.path.join(mark.name());
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).doing("remove", &path)
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Removes the directory; one that is missing is fine.

@@ -46,24 +46,51 @@ impl Uids {
 
     /// Claims an id for the sandbox of this run directory; the same one when asked again.
     pub async fn claim(&self, run_directory: &Path) -> Result<u32> {
+        let any = self.range().skip(N_TRIALS);
+        let claimed = self.claim_of(run_directory, any).await?;
+        claimed.ok_or_else(|| {
+            let text = format!("all of the {} user ids for sandboxes are in use", self.n_uids);
+            Failure::new(ErrorKind::NoCapacity, text)
+        })
+    }
+
+    /// Claims the id that a sandbox had. Claims end with the host's boot, but what it had belongs to the id.
+    pub async fn claim_again(&self, run_directory: &Path, had: u32) -> Result<()> {
+        let ours = self.range().skip(N_TRIALS).filter(|uid| *uid == had);
+        if self.claim_of(run_directory, ours).await? == Some(had) {
+            return Ok(());
+        }
+        let text = format!("user id {had}, which a suspended sandbox had, is another's now");
+        Err(Failure::new(ErrorKind::NoCapacity, text))
+    }
+
+    async fn claim_of(
+        &self,
+        run_directory: &Path,
+        candidates: impl Iterator<Item = u32> + Send,
+    ) -> Result<Option<u32>> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o755)
             .create(&self.directory)
             .doing("create", &self.directory)?;
         let lock = Lock::acquire(&self.directory.join("lock"), LOCK_DEADLINE).await?;
-        let claim = self.claim_locked(run_directory);
+        let claim = self.claim_locked(run_directory, candidates);
         drop(lock);
         claim
     }
 
-    fn claim_locked(&self, run_directory: &Path) -> Result<u32> {
+    fn claim_locked(
+        &self,
+        run_directory: &Path,
+        candidates: impl Iterator<Item = u32>,
+    ) -> Result<Option<u32>> {
         if let Some(uid) = self.claimed(run_directory)? {
-            return Ok(uid);
+            return Ok(Some(uid));
         }
         // A claim whose sandbox is gone is stale, but a process may have outlived it.
         let in_use = processes::uids_in_use().doing("look at", Path::new("/proc"))?;
-        for uid in self.range().skip(N_TRIALS).filter(|uid| !in_use.contains(uid)) {
+        for uid in candidates.filter(|uid| !in_use.contains(uid)) {
             let path = self.path(uid);
             match fs::read_link(&path) {
                 Ok(holder) if holder.exists() => continue,
@@ -71,10 +98,9 @@ impl Uids {
                 Err(_) => {}
             }
             symlink(run_directory, &path).doing("claim", &path)?;
-            return Ok(uid);
+            return Ok(Some(uid));
         }
-        let text = format!("all of the {} user ids for sandboxes are in use", self.n_uids);
-        Err(Failure::new(ErrorKind::NoCapacity, text))
+        Ok(None)
     }
 
     /// The id that the sandbox of this run directory has claimed.
@@ -137,5 +163,24 @@ mod tests {
         assert_eq!(uids.claim(&c).await.unwrap(), 3_900_000_001, "given back");
         fs::remove_dir(&a).unwrap();
         assert_eq!(uids.claim(&b).await.unwrap(), 3_900_000_000, "its holder is gone");
+    }
+
+    #[tokio::test]
+    async fn an_id_comes_back_to_who_had_it_unless_another_has_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (a, b) = (directory.path().join("a"), directory.path().join("b"));
+        fs::create_dir(&a).unwrap();
+        fs::create_dir(&b).unwrap();
+        let uids = Uids::new(directory.path().join("uids"), 3_899_999_989, 5);
+        uids.claim_again(&a, 3_899_999_992).await.unwrap();
+        uids.claim_again(&a, 3_899_999_992).await.unwrap();
+        assert_eq!(uids.claim(&a).await.unwrap(), 3_899_999_992);
+        for (uid, why) in
+            [(3_899_999_992, "another's"), (3_899_999_989, "for trials"), (0, "root's")]
+        {
+            let error = uids.claim_again(&b, uid).await.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::NoCapacity, "{why}");
+            assert_eq!(uids.claimed(&b).unwrap(), None, "{why}");
+        }
     }
 }

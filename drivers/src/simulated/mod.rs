@@ -32,7 +32,7 @@ use self::{
     machine::Machine,
 };
 use crate::{
-    driver::{BoxedStream, Driver, DriverError, ErrorKind, Verb},
+    driver::{BoxedStream, Driver, DriverError, ErrorKind, Suspend, Verb},
     spec::{Limitation, Observed, Spec},
 };
 
@@ -49,6 +49,7 @@ pub struct Simulated {
 #[derive(Debug, Default)]
 struct State {
     machines: BTreeMap<SandboxId, Arc<Machine>>,
+    suspended: BTreeMap<SandboxId, Arc<Machine>>,
     script: Script,
     calls: Vec<Call>,
     n_boots: u64,
@@ -206,6 +207,9 @@ impl Driver for Simulated {
         }
         let observed = {
             let mut state = self.state();
+            if let Some(machine) = state.suspended.remove(&id) {
+                state.machines.insert(id, machine);
+            }
             let n_boots = state.n_boots;
             let clock = &self.clock;
             let machine = state.machines.entry(id);
@@ -223,10 +227,11 @@ impl Driver for Simulated {
 
     async fn remove(&self, id: SandboxId) -> Result<(), DriverError> {
         let answering = self.enter(Verb::Remove, Some(id)).await?;
-        let machine = self.state().machines.remove(&id);
-        if let Some(machine) = machine {
-            machine.end();
-        }
+        let machines = {
+            let mut state = self.state();
+            [state.machines.remove(&id), state.suspended.remove(&id)]
+        };
+        machines.into_iter().flatten().for_each(|machine| machine.end());
         answering.with(()).await;
         Ok(())
     }
@@ -250,4 +255,52 @@ impl Driver for Simulated {
         })?;
         Ok(answering.with(service::connect(&machine)).await)
     }
+
+    fn as_suspend(&self) -> Option<&dyn Suspend> {
+        Some(self)
+    }
+}
+
+/// The clock that commands sleep by goes on while they are suspended: there is one for all.
+#[async_trait]
+impl Suspend for Simulated {
+    async fn suspend(&self, id: SandboxId) -> Result<(), DriverError> {
+        let answering = self.enter(Verb::Suspend, Some(id)).await?;
+        {
+            let mut state = self.state();
+            match state.machines.remove(&id) {
+                Some(machine) => {
+                    machine.drop_connections();
+                    state.suspended.insert(id, machine);
+                }
+                None if state.suspended.contains_key(&id) => {}
+                None => return Err(gone(Verb::Suspend, id)),
+            }
+        }
+        answering.with(()).await;
+        Ok(())
+    }
+
+    async fn resume(&self, id: SandboxId) -> Result<Observed, DriverError> {
+        let answering = self.enter(Verb::Resume, Some(id)).await?;
+        let observed = {
+            let mut state = self.state();
+            if let Some(machine) = state.suspended.remove(&id) {
+                state.machines.insert(id, machine);
+            }
+            let machine = state.machines.get(&id).ok_or_else(|| gone(Verb::Resume, id))?;
+            machine.observed()
+        };
+        Ok(answering.with(observed).await)
+    }
+
+    async fn suspended(&self) -> Result<Vec<SandboxId>, DriverError> {
+        let answering = self.enter(Verb::Suspended, None).await?;
+        let suspended = self.state().suspended.keys().copied().collect();
+        Ok(answering.with(suspended).await)
+    }
+}
+
+fn gone(verb: Verb, id: SandboxId) -> DriverError {
+    DriverError::new(ErrorKind::Gone, verb, format!("{id} neither runs nor is suspended"))
 }

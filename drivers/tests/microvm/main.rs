@@ -6,6 +6,7 @@ mod contract;
 mod host;
 mod isolation;
 mod servers;
+mod suspend;
 #[expect(dead_code, reason = "machines of this kind are not killed at every step of their making")]
 #[path = "../suite/traces.rs"]
 mod traces;

@@ -3,6 +3,7 @@
 //! does, and ends a machine with its VMM.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::Shutdown,
@@ -13,14 +14,31 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU32, Ordering},
+        mpsc,
     },
     thread,
     time::Duration,
 };
 
 use crate::local_host::{agent, wait_until};
+
+/// The machines that there are, by their numbers.
+#[derive(Clone)]
+struct Machines {
+    directory: PathBuf,
+    n_machines: Arc<AtomicU32>,
+    kept: Arc<Mutex<BTreeMap<u32, Kept>>>,
+    over: Arc<AtomicBool>,
+}
+
+/// How a machine outlives its VMM.
+struct Kept {
+    /// Whether it is written down, and waits for another VMM when this one ends.
+    waits: bool,
+    adopted: mpsc::Sender<UnixStream>,
+}
 
 pub struct Hypervisor {
     pub socket: PathBuf,
@@ -37,19 +55,22 @@ impl Hypervisor {
         let ended = Arc::new(AtomicBool::new(false));
         let n_running = Arc::new(AtomicU32::new(0));
         let running = Arc::clone(&n_running);
-        let (machines, over) = (directory.join("machines"), Arc::clone(&ended));
+        let machines = Machines {
+            directory: directory.join("machines"),
+            n_machines: Arc::default(),
+            kept: Arc::default(),
+            over: Arc::clone(&ended),
+        };
         thread::spawn(move || {
-            let n_machines = Arc::new(AtomicU32::new(0));
             for stream in listener.incoming() {
-                if over.load(Ordering::Relaxed) {
+                if machines.over.load(Ordering::Relaxed) {
                     return;
                 }
-                let (machines, n_machines) = (machines.clone(), Arc::clone(&n_machines));
-                let running = Arc::clone(&running);
+                let (machines, running) = (machines.clone(), Arc::clone(&running));
                 thread::spawn(move || {
                     running.fetch_add(1, Ordering::Relaxed);
                     // A VMM that goes away in the middle is what some tests are about.
-                    let _ = stream.and_then(|stream| serve(stream, &machines, &n_machines));
+                    let _ = stream.and_then(|stream| serve(stream, &machines));
                     running.fetch_sub(1, Ordering::Relaxed);
                 });
             }
@@ -71,21 +92,66 @@ impl Drop for Hypervisor {
     }
 }
 
-fn serve(stream: UnixStream, machines: &Path, n_machines: &AtomicU32) -> io::Result<()> {
+fn serve(mut stream: UnixStream, machines: &Machines) -> io::Result<()> {
     let mut order = String::new();
     BufReader::new(stream.try_clone()?).read_line(&mut order)?;
     let order: serde_json::Value = serde_json::from_str(&order)?;
     if let Some(bytes) = order["run"]["workspace_bytes"].as_u64() {
-        let number = n_machines.fetch_add(1, Ordering::Relaxed);
-        return run(stream, &machines.join(number.to_string()), number, bytes);
+        let number = machines.n_machines.fetch_add(1, Ordering::Relaxed);
+        return run(stream, machines, number, bytes);
+    }
+    let number = |value: &serde_json::Value| value.as_str().and_then(|text| text.parse().ok());
+    if let Some(number) = number(&order["keep"]["machine"]) {
+        if let Some(kept) = machines.kept().get_mut(&number) {
+            kept.waits = true;
+        }
+        return writeln!(stream, "kept");
+    }
+    if let Some(number) = number(&order["adopt"]["machine"]) {
+        if let Some(kept) = machines.kept().get(&number) {
+            // One that has ended adopts nothing, and the VMM is told by its end.
+            let _ = kept.adopted.send(stream);
+        }
+        return Ok(());
     }
     let machine = order["dial"]["machine"].as_str().unwrap_or_default();
     let port = order["dial"]["port"].as_u64().unwrap_or_default();
-    carry(stream, &machines.join(machine).join(port.to_string()))
+    carry(stream, &machines.directory.join(machine).join(port.to_string()))
 }
 
-/// Runs one machine until it or its VMM ends.
-fn run(mut vmm: UnixStream, ports: &Path, number: u32, workspace_bytes: u64) -> io::Result<()> {
+impl Machines {
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<u32, Kept>> {
+        self.kept.lock().expect("nobody panics while holding it")
+    }
+
+    /// Waits for another VMM if the machine is to wait for one.
+    fn next_vmm(&self, number: u32, adopted: &mpsc::Receiver<UnixStream>) -> Option<UnixStream> {
+        let waits = |kept: &mut Kept| std::mem::replace(&mut kept.waits, false);
+        if !self.kept().get_mut(&number).is_some_and(waits) {
+            return None;
+        }
+        while !self.over.load(Ordering::Relaxed) {
+            if let Ok(stream) = adopted.recv_timeout(POLL) {
+                return Some(stream);
+            }
+        }
+        None
+    }
+}
+
+/// How long until it is looked whether something else is to be done.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Runs one machine until it or its VMM ends, or the last of those that it has one after the other.
+fn run(
+    mut vmm: UnixStream,
+    machines: &Machines,
+    number: u32,
+    workspace_bytes: u64,
+) -> io::Result<()> {
+    let ports = &*machines.directory.join(number.to_string());
+    let (adopted, adopting) = mpsc::channel();
+    machines.kept().insert(number, Kept { waits: false, adopted });
     fs::create_dir_all(ports)?;
     let door = UnixListener::bind(ports.join("host-1025"))?;
     writeln!(vmm, "{number}")?;
@@ -96,7 +162,7 @@ fn run(mut vmm: UnixStream, ports: &Path, number: u32, workspace_bytes: u64) -> 
         knock.and_then(|_| writeln!(knocked, "ready"))
     });
     let mut watched = vmm.try_clone()?;
-    watched.set_read_timeout(Some(Duration::from_millis(5)))?;
+    watched.set_read_timeout(Some(POLL))?;
     // This thread may not end before the guest, which would end with it.
     loop {
         if guest.try_wait()?.is_some() {
@@ -110,6 +176,13 @@ fn run(mut vmm: UnixStream, ports: &Path, number: u32, workspace_bytes: u64) -> 
                     io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
                 ) => {}
             _ => {
+                if let Some(mut next) = machines.next_vmm(number, &adopting) {
+                    writeln!(next, "{number}")?;
+                    watched = next.try_clone()?;
+                    watched.set_read_timeout(Some(POLL))?;
+                    vmm = next;
+                    continue;
+                }
                 guest.kill()?;
                 guest.wait()?;
                 break;

@@ -17,7 +17,7 @@ use std::{
 
 use domain::id::SandboxId;
 use drivers::{
-    Driver as _, ErrorKind, Limitation,
+    Driver as _, ErrorKind, Limitation, Suspend as _,
     cloud_hypervisor::{
         CloudHypervisor, CloudHypervisorConfig,
         client::Client,
@@ -39,23 +39,36 @@ use crate::{
 
 const DIRECTORY: &str = "CROWNEST_TEST_MACHINES";
 const SANDBOX: &str = "CROWNEST_TEST_MACHINE";
+const DEED: &str = "CROWNEST_TEST_MACHINE_DEED";
 
-/// What the process does that the tests below start and kill: it is a server that makes one sandbox.
+/// What the process does that the tests below start and kill: it is a server that makes one sandbox,
+/// or does something else to it.
 /// Without one of those tests around it, it has nothing to do.
 #[tokio::test]
 async fn a_server_that_is_about_to_die() {
     let (Some(directory), Ok(id)) = (env::var_os(DIRECTORY), env::var(SANDBOX)) else { return };
     let driver = CloudHypervisor::new(config(Path::new(&directory)));
-    driver.ensure(id.parse().unwrap(), &spec()).await.unwrap();
+    let id = id.parse().unwrap();
+    match env::var(DEED).as_deref() {
+        Ok("suspend") => driver.suspend(id).await.unwrap(),
+        Ok("resume") => drop(driver.resume(id).await.unwrap()),
+        _ => drop(driver.ensure(id, &spec()).await.unwrap()),
+    }
 }
 
 /// Starts another server, as a process of its own, that makes this sandbox.
 pub fn server(host: &MachineHost, id: SandboxId) -> Child {
+    server_that(host, id, "ensure")
+}
+
+/// The same, with something else to do.
+pub fn server_that(host: &MachineHost, id: SandboxId, deed: &str) -> Child {
     let mut command = Command::new(env::current_exe().unwrap());
     command
         .args(["--exact", "machines::a_server_that_is_about_to_die"])
         .env(DIRECTORY, host.directory.path())
         .env(SANDBOX, id.to_string())
+        .env(DEED, deed)
         .stdout(Stdio::null())
         .process_group(0);
     command.spawn().unwrap()

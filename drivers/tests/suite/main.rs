@@ -14,5 +14,6 @@ mod network;
 #[path = "stand_in/schema.rs"]
 mod schema;
 mod simulated;
+mod suspensions;
 mod traces;
 mod warm_starts;

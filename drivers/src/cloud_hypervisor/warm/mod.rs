@@ -20,10 +20,13 @@ use crate::jail::{
     record::private_directory,
 };
 
-pub(super) use self::{recipe::Recipe, stock::Stock};
+pub(super) use self::{
+    recipe::{Recipe, Stamp},
+    stock::Stock,
+};
 
 /// The configuration and the state, as the VMM names them.
-const CONFIG: &str = "config.json";
+pub(super) const CONFIG: &str = "config.json";
 const STATE: &str = "state.json";
 
 /// How a machine begins with what another one was, the best way first.

@@ -24,12 +24,12 @@ use crate::{
 };
 
 /// Rises with whatever this version of the driver does differently with what it is made of.
-const SHAPE: u32 = 1;
+const SHAPE: u32 = 2;
 
 /// What tells a file from what was at its path before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Stamp {
-    path: PathBuf,
+pub(in super::super) struct Stamp {
+    pub path: PathBuf,
     n_bytes: u64,
     inode: u64,
     modified: i64,
@@ -37,7 +37,7 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(path: PathBuf) -> Result<Self> {
+    pub fn of(path: PathBuf) -> Result<Self> {
         let found = fs::metadata(&path).doing("look at", &path)?;
         Ok(Self {
             n_bytes: found.len(),
@@ -46,6 +46,26 @@ impl Stamp {
             modified_nanos: found.mtime_nsec(),
             path,
         })
+    }
+
+    /// Keeps it in a file.
+    pub fn write(&self, to: &Path) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self)
+            .map_err(|error| Failure::host(format!("cannot write a stamp: {error}")))?;
+        fs::write(to, text).doing("write", to)
+    }
+
+    /// The one that was kept, as long as it still is of what is at its path.
+    pub fn read(from: &Path) -> Result<Self> {
+        let text = fs::read(from).doing("read", from)?;
+        let stamp: Self = serde_json::from_slice(&text).map_err(|error| {
+            Failure::host(format!("{} makes no sense: {error}", from.display()))
+        })?;
+        if Self::of(stamp.path.clone())? == stamp {
+            return Ok(stamp);
+        }
+        let path = stamp.path.display();
+        Err(Failure::unsupported(format!("{path} is not what it was; put back what was there")))
     }
 }
 

@@ -6,10 +6,14 @@ use domain::egress::EgressPolicy;
 use drivers::{
     Driver as _,
     cloud_hypervisor::{CloudHypervisor, CloudHypervisorConfig, NetworkConfig},
-    contract::{new_id, spec},
+    contract::{new_id, sandbox::Sandbox, spec},
+    guest::Guest,
 };
 
-use super::world::{LONG, SITE, World};
+use super::{
+    card::Machine,
+    world::{LONG, SITE, World},
+};
 use crate::{
     local_host::kill,
     machines::server,
@@ -24,9 +28,8 @@ async fn a_network_outlives_its_server() {
     let driver = world.host.driver();
     let listed = driver.list().await.unwrap();
     assert_eq!(driver.ensure(id, &spec()).await.unwrap(), listed[0], "adopted as it is");
-    let guest = drivers::guest::Guest::connect(&*driver, id).await.unwrap();
-    let sandbox = drivers::contract::sandbox::Sandbox { driver, id, guest };
-    let machine = super::card::Machine::new(&world.host, sandbox);
+    let guest = Guest::connect(&*driver, id).await.unwrap();
+    let machine = Machine::new(&world.host, Sandbox { driver, id, guest });
     assert!(machine.reaches(&format!("{SITE}:80")).is_some());
     assert_eq!(world.cards().len(), 1);
     remove_without_a_trace(&world.host, id).await;
@@ -57,6 +60,29 @@ async fn a_network_ends_with_its_vmm() {
     let machine = world.machine(EgressPolicy::allow_all()).await;
     assert!(machine.reaches(&format!("{SITE}:80")).is_some());
     remove_without_a_trace(&world.host, machine.sandbox.id).await;
+}
+
+/// It takes nothing of the host while it sleeps, and has the same network afterwards.
+#[tokio::test]
+async fn a_network_is_made_anew_for_who_was_suspended() {
+    let Some(world) = World::enter("network::lives::a_network_is_made_anew_for_who_was_suspended")
+    else {
+        return;
+    };
+    let machine = world.machine(EgressPolicy::allow_all()).await;
+    let (driver, id) = (world.host.driver(), machine.sandbox.id);
+    let address = machine.address_outside();
+    let suspend = driver.as_suspend().unwrap();
+    suspend.suspend(id).await.unwrap();
+    assert_eq!(world.cards(), Vec::<String>::new());
+    drop(machine);
+    suspend.resume(id).await.unwrap();
+    let guest = Guest::connect(&*driver, id).await.unwrap();
+    let machine = Machine::new(&world.host, Sandbox { driver, id, guest });
+    assert_eq!(machine.address_outside(), address);
+    assert!(machine.reaches(&format!("{SITE}:80")).is_some());
+    remove_without_a_trace(&world.host, id).await;
+    assert_eq!(world.cards(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,7 +28,7 @@ enum State {
     Shutdown,
 }
 
-/// Whether a machine is still to knock.
+/// Whether a machine is still to knock. One that has done so does not again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Knock {
     Comes,
@@ -37,6 +37,10 @@ enum Knock {
 
 /// What stands for the state of a machine.
 const STATE: &str = "a machine of the stand-in";
+/// The files of a machine that is written down.
+const CONFIG_FILE: &str = "config.json";
+const STATE_FILE: &str = "state.json";
+const MEMORY_FILE: &str = "memory-ranges";
 /// What is written to memory that stays when the machine ends.
 const TOUCHED: &[u8] = b"booted";
 
@@ -44,6 +48,11 @@ const TOUCHED: &[u8] = b"booted";
 struct Vm {
     config: Value,
     state: State,
+    /// Which one it is to whoever plays the processor: none before it has run, and of what is to begin
+    /// many times.
+    number: Option<String>,
+    /// Whether this process is told of its end.
+    attached: bool,
 }
 
 /// The one machine of this process, if it has one.
@@ -71,7 +80,7 @@ impl Machine {
             "vm.create" | "vm.restore" => self.make(name, told).await.map(|()| None),
             "vm.info" => {
                 let vm = self.vm.lock().await;
-                let Vm { config, state } = vm.as_ref().ok_or_else(no_vm)?;
+                let Vm { config, state, .. } = vm.as_ref().ok_or_else(no_vm)?;
                 Ok(Some(json!({ "config": config, "state": format!("{state:?}") })))
             }
             "vm.counters" => {
@@ -88,63 +97,66 @@ impl Machine {
         if vm.is_some() {
             return Err(Refusal(StatusCode::NOT_FOUND, "there is a machine already".to_owned()));
         }
-        let (config, state) = if name == "vm.create" {
-            (told, State::Created)
+        let made = if name == "vm.create" {
+            Vm { config: told, state: State::Created, number: None, attached: false }
         } else {
             let url = told["source_url"].as_str().unwrap_or_default();
-            let snapshot = PathBuf::from(url.trim_start_matches("file://"));
-            let read = |name: &str| {
-                let text = fs::read_to_string(snapshot.join(name))?;
-                Ok(serde_json::from_str::<Value>(&text)?)
-            };
-            let config = read("config.json").map_err(|error| trouble(&error))?;
-            let state = read("state.json").map_err(|error| trouble(&error))?;
-            if state != STATE {
-                let text = "that is no state of a machine".to_owned();
-                return Err(Refusal(StatusCode::INTERNAL_SERVER_ERROR, text));
+            let mut made = read(url).map_err(|error| trouble(&error))?;
+            map_memory(&made.config).map_err(|error| trouble(&error))?;
+            if told["resume"].as_bool().unwrap_or_default() {
+                self.go_on(&mut made).await.map_err(|error| trouble(&error))?;
             }
-            map_memory(&config).map_err(|error| trouble(&error))?;
-            let resumes = told["resume"].as_bool().unwrap_or_default();
-            if resumes {
-                self.run(&config, Knock::Heard).await.map_err(|error| trouble(&error))?;
-            }
-            (config, if resumes { State::Running } else { State::Paused })
+            made
         };
-        *vm = Some(Vm { config, state });
+        *vm = Some(made);
         Ok(())
     }
 
     async fn step(self: &Arc<Self>, name: &str, told: &Value) -> Result<(), Refusal> {
         use State::{Created, Paused, Running, Shutdown};
         let mut vm = self.vm.lock().await;
-        let Vm { config, state } = vm.as_mut().ok_or_else(no_vm)?;
-        match (name, *state) {
+        let vm = vm.as_mut().ok_or_else(no_vm)?;
+        match (name, vm.state) {
             ("vm.boot", Created | Shutdown) => {
-                map_memory(config).map_err(|error| trouble(&error))?;
-                self.run(config, Knock::Comes).await.map_err(|error| trouble(&error))?;
-                *state = Running;
+                map_memory(&vm.config).map_err(|error| trouble(&error))?;
+                let running = self.run(&vm.config, Knock::Comes).await;
+                vm.number = Some(running.map_err(|error| trouble(&error))?);
+                (vm.state, vm.attached) = (Running, true);
             }
-            ("vm.pause", Running) => *state = Paused,
-            ("vm.resume", Paused) => *state = Running,
-            ("vm.shutdown", Running | Paused) => *state = Shutdown,
+            ("vm.pause", Running) => vm.state = Paused,
+            ("vm.resume", Paused) => self.go_on(vm).await.map_err(|error| trouble(&error))?,
+            ("vm.shutdown", Running | Paused) => vm.state = Shutdown,
             ("vm.resize" | "vm.power-button", Running) => {}
             ("vm.snapshot", Paused) => {
                 let url = told["destination_url"].as_str().unwrap_or_default();
-                let snapshot = PathBuf::from(url.trim_start_matches("file://"));
-                let write = |name: &str, text: &str| fs::write(snapshot.join(name), text);
-                write("config.json", &config.to_string()).map_err(|error| trouble(&error))?;
-                write("state.json", &json!(STATE).to_string()).map_err(|error| trouble(&error))?;
+                write(vm, url).await.map_err(|error| trouble(&error))?;
             }
             _ => {
-                let text = format!("{name} is not for a machine that is {state:?}");
+                let text = format!("{name} is not for a machine that is {:?}", vm.state);
                 return Err(Refusal(StatusCode::INTERNAL_SERVER_ERROR, text));
             }
         }
         Ok(())
     }
 
-    /// Has the machine run, and this process end when it ends.
-    async fn run(self: &Arc<Self>, config: &Value, knock: Knock) -> io::Result<()> {
+    /// Has a paused machine go on. One that this process only read goes on where it was, or is a new one
+    /// that begins with what another was.
+    async fn go_on(self: &Arc<Self>, vm: &mut Vm) -> io::Result<()> {
+        if !vm.attached {
+            vm.number = Some(match &vm.number {
+                Some(number) => {
+                    let order = json!({ "adopt": { "machine": number } });
+                    self.attach(&vm.config, &order, Knock::Comes).await?
+                }
+                None => self.run(&vm.config, Knock::Heard).await?,
+            });
+        }
+        (vm.state, vm.attached) = (State::Running, true);
+        Ok(())
+    }
+
+    /// Has the machine run, and returns its number.
+    async fn run(self: &Arc<Self>, config: &Value, knock: Knock) -> io::Result<String> {
         let text = |value: &Value| value.as_str().map(PathBuf::from).unwrap_or_default();
         for path in [&config["payload"]["kernel"], &config["payload"]["initramfs"]] {
             fs::read(text(path))?;
@@ -156,7 +168,18 @@ impl Machine {
         }
         let disk = fs::File::options().read(true).write(true).open(text(&disks[1]["path"]))?;
         let order = json!({ "run": { "workspace_bytes": disk.metadata()?.len() } });
-        let mut kvm = BufReader::new(ask(&order).await?);
+        self.attach(config, &order, knock).await
+    }
+
+    /// Opens the machine's vsock, and has this process end when the machine ends.
+    async fn attach(
+        self: &Arc<Self>,
+        config: &Value,
+        order: &Value,
+        knock: Knock,
+    ) -> io::Result<String> {
+        let text = |value: &Value| value.as_str().map(PathBuf::from).unwrap_or_default();
+        let mut kvm = BufReader::new(ask(order).await?);
         let number = line(&mut kvm).await?;
         let vsock = text(&config["vsock"]["socket"]);
         let listener = UnixListener::bind(&vsock)?;
@@ -175,16 +198,16 @@ impl Machine {
                 }
             }
         });
-        let machine = Arc::clone(self);
+        let (machine, its) = (Arc::clone(self), number.clone());
         tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { process::exit(1) };
-                let (machine, number) = (Arc::clone(&machine), number.clone());
+                let (machine, number) = (Arc::clone(&machine), its.clone());
                 // A stream that ends early is no trouble.
                 tokio::spawn(async move { machine.carry(stream, &number).await });
             }
         });
-        Ok(())
+        Ok(number)
     }
 
     /// Carries one stream to a port of the machine.
@@ -206,10 +229,50 @@ impl Machine {
     }
 }
 
+/// Reads a machine that was written down.
+fn read(url: &str) -> io::Result<Vm> {
+    let snapshot = PathBuf::from(url.trim_start_matches("file://"));
+    let read = |name: &str| {
+        let text = fs::read_to_string(snapshot.join(name))?;
+        io::Result::Ok(serde_json::from_str::<Value>(&text)?)
+    };
+    let (config, state) = (read(CONFIG_FILE)?, read(STATE_FILE)?);
+    if state["is"] != STATE {
+        return Err(io::Error::other("that is no state of a machine"));
+    }
+    let number = state["number"].as_str().map(str::to_owned);
+    if number.is_some() && fs::read(snapshot.join(MEMORY_FILE))? != TOUCHED {
+        return Err(io::Error::other("that is no memory of a machine"));
+    }
+    Ok(Vm { config, state: State::Paused, number, attached: false })
+}
+
+/// Writes a machine down. If its memory stays in a file, many may begin with it; otherwise this one is to
+/// go on.
+async fn write(vm: &Vm, url: &str) -> io::Result<()> {
+    let snapshot = PathBuf::from(url.trim_start_matches("file://"));
+    let write = |name: &str, text: &[u8]| {
+        let path = snapshot.join(name);
+        let mut file = fs::File::options().read(true).write(true).create_new(true).open(path)?;
+        io::Write::write_all(&mut file, text)
+    };
+    let mut zones = vm.config["memory"]["zones"].as_array().into_iter().flatten();
+    let stays = zones.any(|zone| zone["shared"] == true && zone["file"].is_string());
+    let number = vm.number.as_ref().filter(|_| !stays);
+    write(CONFIG_FILE, vm.config.to_string().as_bytes())?;
+    write(STATE_FILE, json!({ "is": STATE, "number": number }).to_string().as_bytes())?;
+    if number.is_some() {
+        write(MEMORY_FILE, TOUCHED)?;
+        let order = json!({ "keep": { "machine": number } });
+        line(&mut BufReader::new(ask(&order).await?)).await?;
+    }
+    Ok(())
+}
+
 /// Opens memory that is in a file as the VMM does: to write to it only if what is written is to stay.
 fn map_memory(config: &Value) -> io::Result<()> {
     for zone in config["memory"]["zones"].as_array().into_iter().flatten() {
-        let path = zone["file"].as_str().map(PathBuf::from).unwrap_or_default();
+        let Some(path) = zone["file"].as_str().map(PathBuf::from) else { continue };
         let is_shared = zone["shared"].as_bool().unwrap_or_default();
         if path.starts_with("/vm/golden") && fault("refuse", "clones") {
             return Err(io::Error::other("it was told to"));

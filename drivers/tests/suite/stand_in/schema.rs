@@ -87,8 +87,10 @@ pub const OBJECTS: &[Object] = &[
             ("serial", One("SerialConfig"), May),
             ("console", One("ConsoleConfig"), May),
             ("landlock_enable", Flag, May),
+            ("landlock_rules", Many("LandlockConfig"), May),
         ],
     ),
+    ("LandlockConfig", &[("path", Text, Must), ("access", Text, Must)]),
     ("PayloadConfig", &[("kernel", Text, May), ("initramfs", Text, May), ("cmdline", Text, May)]),
     (
         "CpusConfig",
