@@ -177,11 +177,13 @@ pub async fn canceling_an_ended_command_changes_nothing(subject: &dyn Subject) {
 /// With SIGTERM first, and what was printed is kept.
 pub async fn a_timeout_ends_a_command(subject: &dyn Subject) {
     let sandbox = Sandbox::new(subject).await;
-    let timeout = Some(SECOND);
-    let command = StartCommand { timeout, ..command("echo early; sleep 1000; echo late") };
+    // A machine on an emulated host takes its time to print.
+    let timeout = 4 * SECOND;
+    let command =
+        StartCommand { timeout: Some(timeout), ..command("echo early; sleep 1000; echo late") };
     let id = command.id;
     sandbox.guest.start(command).await.unwrap();
-    subject.pass(2 * SECOND);
+    subject.pass(2 * timeout);
     let ended = sandbox.end_of(id).await;
     assert_eq!(ended.exit.cause, ExitCause::TimedOut);
     assert_eq!(ended.exit.signal, Some(TerminationSignal::Terminate));
