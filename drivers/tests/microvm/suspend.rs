@@ -58,7 +58,7 @@ async fn goes_on_where_it_was(host: RealHost) {
     sandbox
         .printed(
             "head -c 8000000 /dev/urandom > /dev/shm/memory; \
-             head -c 8000000 /dev/urandom > /workspace/file",
+             head -c 2000000 /dev/urandom > /workspace/file",
         )
         .await;
     let sums = "sha256sum /dev/shm/memory /workspace/file; cat /proc/sys/kernel/random/boot_id";
