@@ -13,6 +13,7 @@ pub mod answer;
 pub mod asyncapi;
 pub mod books;
 pub mod client;
+pub mod cut;
 pub mod events;
 pub mod host;
 mod invariants;

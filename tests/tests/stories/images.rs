@@ -1,14 +1,7 @@
 //! Images of machines, as an operator imports them: what becomes of them, twice, on a second host, and
 //! when the import is cut off.
 
-use std::{
-    fs,
-    future::{Future, poll_fn},
-    path::Path,
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-};
+use std::{fs, path::Path, sync::Arc};
 
 use api::{
     app::App,
@@ -22,7 +15,7 @@ use api::{
 use clap::Parser;
 use drivers::cloud_hypervisor::build::{Folder, Found};
 use store::{PageRequest, audit::Chain, templates::Published};
-use tests::{Database, Value, World, json, stories};
+use tests::{Database, Value, World, cut::cut, json, stories};
 
 stories![
     an_image_becomes_the_version_that_new_sandboxes_are_made_from,
@@ -179,25 +172,13 @@ async fn a_second_host_gets_the_version_of_the_first(database: Database) {
     world.close().await;
 }
 
-/// Polls a future `n` times and drops it then; whether it was ready by that time.
-async fn cut<F: Future>(n: usize, future: F) -> bool {
-    let mut future = pin!(future);
-    let mut polls = 0;
-    poll_fn(|context| {
-        if future.as_mut().poll(context).is_ready() {
-            return Poll::Ready(true);
-        }
-        polls += 1;
-        if polls >= n { Poll::Ready(false) } else { Poll::Pending }
-    })
-    .await
-}
-
 async fn an_import_that_is_cut_off_publishes_nothing_that_is_not_there(database: Database) {
+    // How often an import waits depends on how quick threads are, so one that ends early ends nothing.
+    const LEAST: usize = 30;
     const MOST: usize = 300;
     let world = World::on(database).await;
     let host = Host::new(&world);
-    let mut n_cuts = 0;
+    let (mut n_cuts, mut n_undone) = (0, 0);
     for n in 1..MOST {
         let file = host.image(&format!("image-{n}"));
         let is_done = cut(n, host.says(&["import", "base", &file])).await;
@@ -210,11 +191,12 @@ async fn an_import_that_is_cut_off_publishes_nothing_that_is_not_there(database:
         host.imports("base", &file).await;
         assert_eq!(versions(&world, "base").await.len(), n, "cut {n}");
         n_cuts = n;
-        if is_done {
+        n_undone += usize::from(is_done.is_none());
+        if is_done.is_some() && n >= LEAST {
             break;
         }
     }
-    assert!((5..MOST - 1).contains(&n_cuts), "{n_cuts} cuts");
+    assert!(n_undone > 0 && n_cuts < MOST - 1, "{n_undone} of {n_cuts} were cut off");
     assert_eq!(told(&world).await.len(), n_cuts);
     world.close().await;
 }

@@ -2,12 +2,7 @@
 //! sweeper there are neither bytes without a row nor a row without bytes, and the retry makes one.
 //! `tests/artifacts` kills real servers.
 
-use std::{
-    future::{Future, poll_fn},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-};
+use std::sync::Arc;
 
 use api::app::{
     App,
@@ -18,7 +13,7 @@ use api::app::{
     idempotency::{Answer, Idempotent},
 };
 use domain::artifact::{Artifact, Name};
-use tests::{Database, Team, World, json, stories};
+use tests::{Database, Team, World, cut::cut, json, stories};
 
 stories![
     a_write_happens_whole_or_not_at_all,
@@ -28,20 +23,6 @@ stories![
 
 /// No write waits more often than this.
 const MOST: usize = 500;
-
-/// Polls a future `n` times and drops it then; `None` if it was not ready by that time.
-async fn cut<F: Future>(n: usize, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let mut polls = 0;
-    poll_fn(|context| match future.as_mut().poll(context) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending => {
-            polls += 1;
-            if polls >= n { Poll::Ready(None) } else { Poll::Pending }
-        }
-    })
-    .await
-}
 
 /// What is written, as a request with this key asks for it.
 struct Job {

@@ -1,12 +1,7 @@
 //! Requests whose future is dropped at its first, second, .. wait: either everything has happened or
 //! nothing, and the retry ends the same as if nothing had gone wrong.
 
-use std::{
-    future::{Future, poll_fn},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-};
+use std::{future::Future, sync::Arc};
 
 use api::app::{
     App, api_keys,
@@ -18,7 +13,7 @@ use api::app::{
     sandboxes::{self, NewSandbox},
 };
 use domain::{command::Spec, metadata::Metadata, sandbox::Sandbox};
-use tests::{Database, Key, World, json, stories};
+use tests::{Database, Key, World, cut::cut, json, stories};
 
 stories![
     a_create_happens_whole_or_not_at_all,
@@ -31,20 +26,6 @@ stories![
 
 /// No use case waits more often than this.
 const MOST: usize = 300;
-
-/// Polls a future `n` times and drops it then; `None` if it was not ready by that time.
-async fn cut<F: Future>(n: usize, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let mut polls = 0;
-    poll_fn(|context| match future.as_mut().poll(context) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending => {
-            polls += 1;
-            if polls >= n { Poll::Ready(None) } else { Poll::Pending }
-        }
-    })
-    .await
-}
 
 /// Runs a use case as a key inside the world's server, dropped at its `n`th wait.
 async fn attempt<F>(
