@@ -87,6 +87,8 @@ pub struct Config {
     pub machine_images: Option<PathBuf>,
     /// Whether its sandboxes begin with machines that were booted ahead.
     pub machine_warm_start: bool,
+    /// How many VMMs are kept started for each kind of them.
+    pub machine_spares: u32,
     /// The addresses for its machines' networks, or `off`.
     pub machine_network: String,
     /// Who resolves names for its machines; by default those that the host asks.
@@ -194,6 +196,7 @@ impl Default for Config {
             cloud_hypervisor: PathBuf::from("cloud-hypervisor"),
             machine_images: None,
             machine_warm_start: true,
+            machine_spares: 2,
             machine_network: NetworkConfig::POOL.to_owned(),
             machine_dns: Vec::new(),
             machine_network_deny: NetworkConfig::PRIVATE.map(str::to_owned).into(),

@@ -68,6 +68,7 @@ pub(crate) fn open_driver(
                 first_uid: config.sandbox_uid_base,
                 network: config.network()?,
                 warm_start: config.machine_warm_start,
+                n_spares: config.machine_spares,
                 ..CloudHypervisorConfig::new(&config.state_dir, config.images())
             });
             Arc::new(driver.telling(started))

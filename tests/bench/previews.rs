@@ -97,7 +97,8 @@ pub async fn measure(table: &mut Table, programs: &Path, folder: &Path) -> Resul
     let made = installation.bootstrap("previews").await?;
     let key = made["apiKey"].as_str().context("a key")?.to_owned();
     let mut server = installation.start()?;
-    let through = Target::in_sandbox(server.address().await?, &key).await?;
+    let api = server.address().await?;
+    let (sandbox, through) = Target::in_sandbox(api, &key).await?;
     let app = Direct::start(&folder).await?;
     for _ in 0..ROUNDS {
         let (ours, theirs) = (through.repeat().await?, app.target.repeat().await?);
@@ -113,13 +114,15 @@ pub async fn measure(table: &mut Table, programs: &Path, folder: &Path) -> Resul
         let pair = (through.download().await?, app.target.download().await?);
         table.add("download of 64 MiB: rate", AGAINST, "MiB/s", 1, pair);
     }
+    let request = http::request("DELETE", &sandbox, &key, None, None);
+    Connection::open(api).await?.call(&request).await?.is(200)?;
     server.stop().await?;
     Ok(())
 }
 
 impl Target {
-    /// Starts the app in a sandbox, and makes a preview of it.
-    async fn in_sandbox(address: SocketAddr, key: &str) -> Result<Self> {
+    /// Starts the app in a sandbox, whose path comes first, and makes a preview of it.
+    async fn in_sandbox(address: SocketAddr, key: &str) -> Result<(String, Self)> {
         let mut connection = Connection::open(address).await?;
         let mut call = async |method: &str, path: &str, body: Value, status: u16| {
             let request = http::request(method, path, key, None, Some(&body));
@@ -140,7 +143,7 @@ impl Target {
         let token = made["previewToken"].as_str().context("a token")?.to_owned();
         let target = Self { address: SocketAddr::from(([127, 0, 0, 1], port)), host, token };
         target.until_it_answers().await?;
-        Ok(target)
+        Ok((path, target))
     }
 
     async fn until_it_answers(&self) -> Result<()> {

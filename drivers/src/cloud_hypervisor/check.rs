@@ -50,6 +50,16 @@ pub(super) async fn check(
                 .to_owned(),
         });
     }
+    if is_in_memory(&config.state_dir) {
+        limitations.push(Limitation {
+            what: format!(
+                "{} is in memory: what a machine writes to its disk, and is written down of it, counts \
+                 against its own memory and may end it.",
+                config.state_dir.display()
+            ),
+            remedy: "Set state_dir to a directory on a disk.".to_owned(),
+        });
+    }
     if landlock() == Landlock::Off {
         limitations.push(Limitation {
             what: "VMMs are not confined by Landlock besides the rest of their jail.".to_owned(),
@@ -59,6 +69,12 @@ pub(super) async fn check(
     }
     limitations.extend(network::check(config).await?);
     Ok(limitations)
+}
+
+/// Whether a directory is in a tmpfs.
+fn is_in_memory(path: &Path) -> bool {
+    const TMPFS: rustix::fs::FsWord = 0x0102_1994;
+    rustix::fs::statfs(path).is_ok_and(|found| found.f_type == TMPFS)
 }
 
 /// A program of the host that is started by its name.

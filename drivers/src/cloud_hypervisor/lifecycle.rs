@@ -10,9 +10,10 @@ use tracing::warn;
 
 use super::{
     CloudHypervisorConfig, Start, images,
-    machine::{Beginning, Machine},
+    machine::{Beginning, Machine, What},
     network,
-    warm::{Recipe, Stock, Way},
+    spares::{Kind, Spares},
+    warm::{Golden, Recipe, Stock, Way},
 };
 use crate::{
     driver::ErrorKind,
@@ -30,6 +31,7 @@ pub(super) struct Sandbox {
     pub machine: Machine,
     promise: Promise,
     stock: Arc<Stock>,
+    spares: Spares,
 }
 
 impl Sandbox {
@@ -37,10 +39,12 @@ impl Sandbox {
         config: &CloudHypervisorConfig,
         promise: &Promise,
         stock: &Arc<Stock>,
+        spares: &Spares,
         id: SandboxId,
     ) -> Self {
         let machine = Machine::new(config, &config.state_dir, promise, id);
-        Self { machine, promise: promise.clone(), stock: Arc::clone(stock) }
+        let (stock, spares) = (Arc::clone(stock), spares.clone());
+        Self { machine, promise: promise.clone(), stock, spares }
     }
 
     /// Opens a stream to the agent of a sandbox that runs.
@@ -50,7 +54,17 @@ impl Sandbox {
 
     /// Tries what a golden machine was; `None` if there is none, or if it is of no use.
     async fn wake(&self, spec: &Spec, recipe: &Recipe) -> Result<Option<DateTime<Utc>>> {
-        let Some(golden) = self.stock.find(recipe)? else { return Ok(None) };
+        let kind = Kind::new(recipe, spec);
+        let Some(golden) = self.stock.find(recipe)? else {
+            self.spares.forget(&kind);
+            return Ok(None);
+        };
+        let spared = self.take_spare(spec, &kind).await;
+        self.refill(kind.clone(), golden.clone());
+        if let Some(started_at) = spared? {
+            self.stock.tell(Start::Spare);
+            return Ok(Some(started_at));
+        }
         for way in Way::ALL {
             match self.machine.start(spec, recipe.image(), Beginning::Woken(&golden, way)).await {
                 Ok(started_at) => {
@@ -66,8 +80,34 @@ impl Sandbox {
                 }
             }
         }
+        self.spares.forget(&kind);
         self.stock.reject(&golden)?;
         Ok(None)
+    }
+
+    /// Wakes what a golden machine was in a VMM that was started ahead; `None` if there is none, or if it is
+    /// of no use.
+    async fn take_spare(&self, spec: &Spec, kind: &Kind) -> Result<Option<DateTime<Utc>>> {
+        let Some(spare) = self.spares.take(kind) else { return Ok(None) };
+        let starting = async {
+            let ready = spare.give_to(&self.machine, spec).await?;
+            self.machine.begin(spec, ready, What::Woken).await
+        };
+        match starting.await {
+            Ok(started_at) => Ok(Some(started_at)),
+            Err(failure) => {
+                let sandbox = self.machine.hold.id;
+                warn!(%sandbox, %failure, "a VMM that was started ahead is of no use");
+                self.clear().await.map(|()| None)
+            }
+        }
+    }
+
+    fn refill(&self, kind: Kind, golden: Golden) {
+        let (config, promise) = (self.machine.config.clone(), self.promise.clone());
+        let stock = Arc::clone(&self.stock);
+        let preparation = move |id| Preparation::with_id(&config, &promise, &stock, id);
+        self.spares.refill(kind, golden, preparation);
     }
 }
 
@@ -144,6 +184,11 @@ impl Preparation {
     ) -> Self {
         let machine = Machine::new(config, stock.workshop(), promise, id);
         Self { machine, stock: Arc::clone(stock) }
+    }
+
+    /// The machine in the making.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
     }
 
     /// Makes it, unless another server has; a failure is told once and not tried again.

@@ -60,6 +60,24 @@ pub(super) enum Beginning<'a> {
     Woken(&'a Golden, Way),
 }
 
+/// What a VMM does with what was made ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    Boot,
+    Golden,
+    Woken,
+}
+
+impl From<Beginning<'_>> for What {
+    fn from(beginning: Beginning<'_>) -> Self {
+        match beginning {
+            Beginning::Boot => Self::Boot,
+            Beginning::Golden => Self::Golden,
+            Beginning::Woken(..) => Self::Woken,
+        }
+    }
+}
+
 /// A machine, whether it is there or not.
 #[derive(Debug, Clone)]
 pub(super) struct Machine {
@@ -99,24 +117,63 @@ impl Machine {
         image: &Path,
         beginning: Beginning<'_>,
     ) -> Result<DateTime<Utc>> {
-        let directory = &self.hold.directory;
-        directory.create(spec)?;
+        let ready = self.make_ready(spec, image, beginning).await?;
+        self.begin(spec, ready, beginning.into()).await
+    }
+
+    /// Makes all that a machine needs, up to a VMM that waits for one.
+    pub async fn make_ready(
+        &self,
+        spec: &Spec,
+        image: &Path,
+        beginning: Beginning<'_>,
+    ) -> Result<Ready> {
+        self.hold.directory.create(spec)?;
         let uid = self.hold.claim_user().await?;
         Stamp::of(image.to_owned())?.write(&self.image_path())?;
         let begun = self.hold.begin_record()?;
         let door = self.furnish(spec, beginning, uid).await?;
         let launch = self.launch(spec, image, beginning.shared_memory(), uid)?;
-        let Started { mut record, launcher, process } = self.start_vmm(spec, launch, begun).await?;
-        let vmm = Vmm { process, uid, door };
+        let started = self.start_vmm(spec, launch, begun).await?;
+        let client = Client::new(self.run());
+        let preparing = async {
+            tokio::try_join!(
+                self.open_network(started.process, uid, &spec.egress),
+                answers_in_a_version(&client)
+            )
+        };
+        let (card, ()) = tokio::select! {
+            prepared = preparing => prepared?,
+            failure = started.launcher.end() => return Err(failure),
+        };
+        Ok(Ready { started, card, door })
+    }
+
+    /// Takes over what was made ready for another one, which has a user of its own and whose lock is held.
+    /// Its directory is this one's from then on, and there is nothing left of the other.
+    pub async fn take_over(&self, spec: &Spec, other: &Self) -> Result<()> {
+        let (from, to) = (&other.hold.directory, &self.hold.directory);
+        from.create(spec)?;
+        if let Some(all) = to.path.parent() {
+            private_directory(all)?;
+        }
+        other.hold.pass_user_to(&self.hold).await?;
+        fs::rename(&from.path, &to.path).doing("move into place", &to.path)
+    }
+
+    /// Has a VMM that waits begin with a machine; returns when `start` does.
+    pub async fn begin(&self, spec: &Spec, ready: Ready, what: What) -> Result<DateTime<Utc>> {
+        let directory = &self.hold.directory;
+        let Ready { started: Started { mut record, launcher, process }, card, door } = ready;
         let now = || {
             directory.write(&record)?;
             directory.written_at()
         };
         tokio::select! {
-            up = self.bring_up(spec, vmm, beginning, now) => up?,
+            up = self.bring_up(spec, card.as_ref(), door, what, now) => up?,
             failure = launcher.end() => return Err(failure),
         }
-        if matches!(beginning, Beginning::Golden) {
+        if what == What::Golden {
             // It may end before it answers; what counts is that it does.
             let _ = Client::new(self.run()).shut_down_vmm().await;
             let ended = timeout(GOLDEN_END, launcher.end()).await;
@@ -196,32 +253,23 @@ impl Machine {
     async fn bring_up(
         &self,
         spec: &Spec,
-        vmm: Vmm,
-        beginning: Beginning<'_>,
+        card: Option<&Card>,
+        door: Option<Door>,
+        what: What,
         now: impl Fn() -> Result<DateTime<Utc>>,
     ) -> Result<()> {
-        let Vmm { process, uid, door } = vmm;
         let client = Client::new(self.run());
-        let (card, ()) = tokio::try_join!(
-            self.open_network(process, uid, &spec.egress),
-            answers_in_a_version(&client)
-        )?;
         let net = if card.is_some() { Net::Card } else { Net::None };
-        match (beginning, door) {
-            (Beginning::Woken(..), _) | (_, None) => {
-                client.restore(&convert::restore(Then::GoesOn)).await?
-            }
-            (Beginning::Boot | Beginning::Golden, Some(door)) => {
-                let memory = match beginning {
-                    Beginning::Golden => Memory::InFile,
-                    Beginning::Boot | Beginning::Woken(..) => Memory::Own,
-                };
+        match (what, door) {
+            (What::Woken, _) | (_, None) => client.restore(&convert::restore(Then::GoesOn)).await?,
+            (What::Boot | What::Golden, Some(door)) => {
+                let memory = if what == What::Golden { Memory::InFile } else { Memory::Own };
                 client.create(&convert::vm_config(spec, landlock(), net, memory)).await?;
                 client.boot().await?;
                 door.knock().await?;
             }
         }
-        if matches!(beginning, Beginning::Golden) {
+        if what == What::Golden {
             client.pause().await?;
             client.snapshot(&convert::snapshot()).await?;
             return Ok(());
@@ -229,8 +277,8 @@ impl Machine {
         let stream = vsock::connect(&self.run(), MACHINE_PORT).await?;
         let mut machine = MachineControl::over(Box::new(stream)).await.map_err(silent)?;
         let Spec { env, limits, .. } = spec;
-        let (now, network) = (now()?, card.as_ref());
-        let begin = Begin { id: self.hold.id, env, n_pids: limits.n_pids, now, network };
+        let now = now()?;
+        let begin = Begin { id: self.hold.id, env, n_pids: limits.n_pids, now, network: card };
         machine.begin(&begin).await.map_err(silent)?;
         let guest = Guest::over(Box::new(self.connect().await?)).await.map_err(silent)?;
         guest.hello().await.map(drop).map_err(silent)
@@ -307,13 +355,20 @@ pub(super) struct Started {
     pub process: Process,
 }
 
-/// A VMM that was just started, and what its machine needs.
-struct Vmm {
-    process: Process,
-    /// Its user, if that is not the server's own.
-    uid: Option<u32>,
-    /// Where its machine will knock, if it boots.
+/// A VMM that waits for a machine, and what that needs.
+pub(super) struct Ready {
+    started: Started,
+    /// What the machine is told of its network, if it has one.
+    card: Option<Card>,
+    /// Where the machine will knock, if it boots.
     door: Option<Door>,
+}
+
+impl Ready {
+    /// Whether the VMM still waits, and whoever waits for its end.
+    pub fn is_alive(&self) -> bool {
+        self.started.process.is_alive() && self.started.launcher.process.is_alive()
+    }
 }
 
 /// Waits for the API of a VMM that was just started.

@@ -10,6 +10,7 @@ mod launch;
 mod lifecycle;
 mod machine;
 mod network;
+mod spares;
 mod suspend;
 mod version;
 mod vsock;
@@ -24,6 +25,7 @@ use domain::id::SandboxId;
 pub use self::network::NetworkConfig;
 use self::{
     lifecycle::{Preparation, Sandbox},
+    spares::{Kind, Spares},
     warm::{Recipe, Stock, Way},
 };
 use crate::{
@@ -62,6 +64,9 @@ pub struct CloudHypervisorConfig {
     pub kvm: PathBuf,
     /// Whether sandboxes begin with machines that were booted ahead.
     pub warm_start: bool,
+    /// How many VMMs are kept started, besides, for each kind of sandboxes that was asked for lately. Only a
+    /// server that is root keeps any.
+    pub n_spares: u32,
     /// The network of machines; none: they have none, as where the server is not root.
     pub network: Option<NetworkConfig>,
 }
@@ -82,6 +87,7 @@ impl CloudHypervisorConfig {
             n_uids: jail::N_UIDS,
             kvm: "/dev/kvm".into(),
             warm_start: true,
+            n_spares: 0,
             network: Some(NetworkConfig::default()),
         }
     }
@@ -90,6 +96,8 @@ impl CloudHypervisorConfig {
 /// How a sandbox started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
+    /// With the memory of a golden machine, in a VMM that was started ahead.
+    Spare,
     /// With the memory of a golden machine, which others share.
     Clone,
     /// With a copy of it.
@@ -100,12 +108,13 @@ pub enum Start {
 
 impl Start {
     /// Every way, the quickest first.
-    pub const ALL: [Self; 3] = [Self::Clone, Self::Copy, Self::Boot];
+    pub const ALL: [Self; 4] = [Self::Spare, Self::Clone, Self::Copy, Self::Boot];
 
     /// The way as metrics name it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Spare => "spare",
             Self::Clone => "clone",
             Self::Copy => "copy",
             Self::Boot => "boot",
@@ -126,6 +135,7 @@ pub struct CloudHypervisor {
     config: CloudHypervisorConfig,
     promise: Promise,
     stock: Arc<Stock>,
+    spares: Spares,
 }
 
 impl fmt::Debug for CloudHypervisor {
@@ -141,7 +151,9 @@ impl CloudHypervisor {
         config.state_dir = jail::absolute(&config.state_dir);
         config.images = jail::absolute(&config.images);
         let stock = Arc::new(Stock::new(&config.state_dir, None));
-        Self { config, promise: Promise::default(), stock }
+        // Processes of others than root are found again by nothing but their record.
+        let spares = Spares::new(if jail::is_root() { config.n_spares } else { 0 });
+        Self { config, promise: Promise::default(), stock, spares }
     }
 
     /// The same, telling how each sandbox started.
@@ -151,34 +163,37 @@ impl CloudHypervisor {
         self
     }
 
-    /// Makes the golden machine that sandboxes of a spec begin with, if it is not there, and waits for it.
-    /// Otherwise the first sandbox that had to boot has it made.
+    /// Makes the golden machine that sandboxes of a spec begin with, if it is not there, and the spares for
+    /// them, and waits for both. Otherwise the first sandbox that had to boot has it made, and those that
+    /// began with it the spares.
     ///
     /// # Errors
     /// As [`Driver::ensure`].
     pub async fn prepare(&self, spec: &Spec) -> Result<(), DriverError> {
         let (driver, spec) = (self.clone(), spec.clone());
         to_the_end(Verb::Ensure, async move {
-            let Self { config, promise, stock } = &driver;
+            let Self { config, promise, stock, spares } = &driver;
             let recipe =
                 Recipe::new(config, &spec, images::image(&config.images, &spec.template)?)?;
-            if stock.find(&recipe)?.is_some() {
-                return Ok(());
+            if stock.find(&recipe)?.is_none() {
+                let preparation = Preparation::new(config, promise, stock, &recipe);
+                preparation.ensure(&recipe).await?;
+                preparation.remove().await?;
             }
-            let preparation = Preparation::new(config, promise, stock, &recipe);
-            preparation.ensure(&recipe).await?;
-            preparation.remove().await
+            let Some(golden) = stock.find(&recipe)? else { return Ok(()) };
+            let preparation = |id| Preparation::with_id(config, promise, stock, id);
+            spares.fill(&Kind::new(&recipe, &spec), &golden, preparation).await
         })
         .await
     }
 
     fn sandbox(&self, id: SandboxId) -> Sandbox {
-        Sandbox::new(&self.config, &self.promise, &self.stock, id)
+        Sandbox::new(&self.config, &self.promise, &self.stock, &self.spares, id)
     }
 
-    /// Sweeps away machines that a dead server was about to prepare, and golden ones that have changed.
+    /// Sweeps away machines that a dead server was about to prepare, its spares, and golden ones that have changed.
     async fn tidy_stock(&self) -> Result<(), Failure> {
-        let Self { config, promise, stock } = self;
+        let Self { config, promise, stock, .. } = self;
         let preparation = |id| Preparation::with_id(config, promise, stock, id);
         hold::list(stock.workshop(), preparation).await?;
         stock.check().await

@@ -253,6 +253,14 @@ impl Hold {
         }
     }
 
+    /// Gives its user to another one, whose run directory its own is about to become.
+    pub async fn pass_user_to(&self, other: &Self) -> Result<()> {
+        match &self.uids {
+            Some(uids) => uids.pass(&self.directory.path, &other.directory.path).await,
+            None => Ok(()),
+        }
+    }
+
     /// A record with nothing on it yet but the groups that may come to be.
     pub fn begin_record(&self) -> Result<Record> {
         let record = Record {

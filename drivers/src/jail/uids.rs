@@ -64,20 +64,44 @@ impl Uids {
         Err(Failure::new(ErrorKind::NoCapacity, text))
     }
 
+    /// Has another run directory hold the id of this one. Until that is there the claim looks stale, but
+    /// no id is given away that some process has.
+    pub async fn pass(&self, from: &Path, to: &Path) -> Result<()> {
+        let lock = self.lock().await?;
+        let Some(uid) = self.claimed(from)? else {
+            return Err(Failure::host(format!("{} has no user id", from.display())));
+        };
+        let (path, draft) = (self.path(uid), self.directory.join("passed"));
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).doing("remove", &draft);
+            }
+            Ok(()) | Err(_) => {}
+        }
+        symlink(to, &draft).doing("claim", &draft)?;
+        fs::rename(&draft, &path).doing("claim", &path)?;
+        drop(lock);
+        Ok(())
+    }
+
     async fn claim_of(
         &self,
         run_directory: &Path,
         candidates: impl Iterator<Item = u32> + Send,
     ) -> Result<Option<u32>> {
+        let lock = self.lock().await?;
+        let claim = self.claim_locked(run_directory, candidates);
+        drop(lock);
+        claim
+    }
+
+    async fn lock(&self) -> Result<Lock> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o755)
             .create(&self.directory)
             .doing("create", &self.directory)?;
-        let lock = Lock::acquire(&self.directory.join("lock"), LOCK_DEADLINE).await?;
-        let claim = self.claim_locked(run_directory, candidates);
-        drop(lock);
-        claim
+        Lock::acquire(&self.directory.join("lock"), LOCK_DEADLINE).await
     }
 
     fn claim_locked(

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 use tokio::{runtime, sync::OnceCell};
 
-use crate::traces::Host;
+use crate::{network::namespace::Namespace, traces::Host};
 
 /// The VMM's path, as for the server's setting.
 const VMM: &str = "CROWNEST_CLOUD_HYPERVISOR";
@@ -59,6 +59,11 @@ impl RealHost {
         while test_kill_process(vmm).is_ok() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// The network that a machine's VMM is in.
+    pub fn inside(&self, id: SandboxId) -> Namespace {
+        Namespace::of(self.vmm(id).as_raw_nonzero().get())
     }
 
     /// The process of a machine's VMM.

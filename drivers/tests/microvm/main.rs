@@ -3,8 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on is a failed test")]
 
 mod contract;
+mod egress;
 mod host;
 mod isolation;
+#[expect(dead_code, reason = "of what it has for local sandboxes, machines only want some")]
+#[path = "../suite/local_host.rs"]
+mod local_host;
+mod network;
 mod servers;
 mod suspend;
 #[expect(dead_code, reason = "machines of this kind are not killed at every step of their making")]

@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
 };
 
 use domain::id::SandboxId;
@@ -88,6 +89,21 @@ pub fn config(directory: &Path) -> CloudHypervisorConfig {
     }
 }
 
+/// Has another server begin, which sweeps away what dead ones kept for later.
+fn sweep(host: &MachineHost) {
+    if host.config.n_spares == 0 {
+        return;
+    }
+    let driver = host.cloud_hypervisor();
+    // In a thread, because the test's own runtime may be unwinding.
+    let sweeping = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(driver.check()).map(drop)
+    });
+    let swept = sweeping.join();
+    assert!(matches!(swept, Ok(Ok(()))) || thread::panicking(), "the host could not be swept");
+}
+
 impl Host for MachineHost {
     fn driver(&self) -> Arc<dyn Driver> {
         Arc::new(self.cloud_hypervisor())
@@ -100,6 +116,7 @@ impl Host for MachineHost {
 
 impl Drop for MachineHost {
     fn drop(&mut self) {
+        sweep(self);
         remove_all(self.driver());
     }
 }

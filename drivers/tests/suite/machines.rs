@@ -52,6 +52,16 @@ async fn a_server_that_is_about_to_die() {
     match env::var(DEED).as_deref() {
         Ok("suspend") => driver.suspend(id).await.unwrap(),
         Ok("resume") => drop(driver.resume(id).await.unwrap()),
+        Ok("take a spare") => {
+            let config = CloudHypervisorConfig {
+                warm_start: true,
+                n_spares: 1,
+                ..config(Path::new(&directory))
+            };
+            let driver = CloudHypervisor::new(config);
+            driver.prepare(&spec()).await.unwrap();
+            drop(driver.ensure(id, &spec()).await.unwrap());
+        }
         _ => drop(driver.ensure(id, &spec()).await.unwrap()),
     }
 }

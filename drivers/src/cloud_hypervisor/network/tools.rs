@@ -17,7 +17,8 @@ use crate::{
     },
 };
 
-const DEADLINE: Duration = Duration::from_secs(15);
+/// The first program on a host reads what it needs from its disk.
+const DEADLINE: Duration = Duration::from_secs(30);
 const PLACES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 /// How much of a complaint is kept: one about rules repeats them.
 const MAX_COMPLAINT: usize = 1 << 10;

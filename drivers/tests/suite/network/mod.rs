@@ -2,6 +2,7 @@
 //! for the machine, a host and an internet, each in a network namespace.
 
 mod card;
+mod internet;
 mod lives;
 mod namespace;
 mod policies;

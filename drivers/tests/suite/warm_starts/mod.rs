@@ -1,5 +1,7 @@
 //! The stock of golden machines: made once, shared, checked, and no reason for a sandbox not to start.
 
+mod spares;
+
 use std::{
     fs,
     path::PathBuf,
