@@ -48,6 +48,8 @@ pub struct UsageSummary {
     pub credits_remaining: Option<Decimal>,
     /// Live sandboxes against the plan.
     pub active_sandboxes: Quota,
+    /// Active previews likewise.
+    pub active_previews: Quota,
     /// The latest counted events, newest first.
     pub events: Vec<UsageRecord>,
 }
@@ -72,7 +74,9 @@ pub async fn summary(app: &Arc<App>, caller: &Caller) -> Result<UsageSummary> {
     let room = book.room(&prices, now)?;
     let after = now + TimeDelta::microseconds(1);
     let left = forecast::left(&book.grants, &book.meters(), &room, after);
-    let live = store::sandboxes(Reach::Tenant { org, projects: None }).count_live(db, org).await?;
+    let reach = Reach::Tenant { org, projects: None };
+    let live = store::sandboxes(reach.clone()).count_live(db, org).await?;
+    let (open, _) = store::previews(reach).count_active(db, org, None).await?;
     Ok(UsageSummary {
         period: (period.start(), period.end()),
         pricing_version: pricing.name.clone(),
@@ -84,6 +88,10 @@ pub async fn summary(app: &Arc<App>, caller: &Caller) -> Result<UsageSummary> {
         active_sandboxes: Quota {
             current: live,
             limit: u64::from(caller.limits.max_concurrent_sandboxes),
+        },
+        active_previews: Quota {
+            current: open,
+            limit: u64::from(caller.limits.max_active_previews),
         },
         events: store::usage(caller.reach()).recent(db, RECENT).await?,
     })

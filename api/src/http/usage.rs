@@ -63,6 +63,8 @@ struct CreditsView {
 struct QuotasView {
     /// Live sandboxes.
     active_sandboxes: QuotaView,
+    /// Active previews.
+    active_previews: QuotaView,
 }
 
 /// How far a quota is used up.
@@ -102,7 +104,10 @@ impl From<&UsageSummary> for UsageView {
                 used: WireNumber(summary.credits_used),
                 remaining: summary.credits_remaining.map(WireNumber),
             },
-            quotas: QuotasView { active_sandboxes: summary.active_sandboxes.into() },
+            quotas: QuotasView {
+                active_sandboxes: summary.active_sandboxes.into(),
+                active_previews: summary.active_previews.into(),
+            },
             events: summary.events.iter().map(UsageEventView::from).collect(),
         }
     }

@@ -141,7 +141,10 @@ pub(crate) trait Held: Send + Sync {
             if self.hold().directory.is(Mark::Suspended) {
                 return self.revive_or_leave(lock).await;
             }
-            self.clear().await?;
+            // Its directory is made first and goes last: where there is none, nothing is left of it.
+            if self.hold().directory.path.exists() {
+                self.clear().await?;
+            }
             let made = within(Self::START_DEADLINE, self.make(order)).await;
             if made.is_err() {
                 match self.clear().await {

@@ -111,12 +111,17 @@ impl Subject for RealHost {
 impl Drop for RealHost {
     fn drop(&mut self) {
         let driver = Host::driver(self);
+        let keeps_spares = self.config.n_spares > 0;
         // The test's own runtime cannot be waited for here.
         let removing = thread::spawn(move || {
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 for observed in driver.list().await.unwrap_or_default() {
                     let _ = driver.remove(observed.id).await;
+                }
+                // The test's own server is gone, and what it kept is to go with it.
+                if keeps_spares {
+                    let _ = driver.check().await;
                 }
             });
             Ok::<_, std::io::Error>(())

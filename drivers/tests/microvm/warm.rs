@@ -76,6 +76,41 @@ async fn clones_do_not_see_each_other() {
     remove_without_a_trace(&host, sandbox.id).await;
 }
 
+/// In VMMs that were started ahead, several at once: each is one of its own, and none is left over.
+#[tokio::test]
+async fn sandboxes_take_vmms_that_wait() {
+    let mut host = RealHost::warm().await;
+    host.config.n_spares = 2;
+    let (driver, told) = telling(&host);
+    driver.prepare(&spec()).await.unwrap();
+    let of_own = |name: &str| Spec {
+        env: std::iter::once(("NAME".to_owned(), name.to_owned())).collect(),
+        ..spec()
+    };
+    let mut drawn = BTreeSet::new();
+    let mut taken = Vec::new();
+    for name in ["a", "b"] {
+        taken.push(Sandbox::with(Arc::new(driver.clone()), &of_own(name)).await);
+    }
+    let command = "cat /proc/sys/kernel/random/uuid /proc/sys/kernel/random/boot_id /etc/machine-id; \
+                   ls /workspace; echo $NAME > own";
+    for sandbox in &taken {
+        for line in sandbox.printed(command).await.lines() {
+            assert!(drawn.insert(line.to_owned()), "{line} twice");
+        }
+    }
+    assert_eq!(drawn.len(), 6, "{drawn:?}");
+    for (sandbox, name) in taken.iter().zip(["a", "b"]) {
+        assert_eq!(sandbox.printed("cat own").await, format!("{name}\n"));
+    }
+    assert_eq!(*told.lock().unwrap(), [Start::Spare; 2]);
+    let last = taken.pop().unwrap();
+    for sandbox in taken {
+        sandbox.remove().await;
+    }
+    remove_without_a_trace(&host, last.id).await;
+}
+
 /// The time that has passed since the golden machine was written down is not lost.
 #[tokio::test]
 async fn a_clone_knows_the_time() {

@@ -136,12 +136,12 @@ impl Previews {
         &self,
         c: &impl ConnectionTrait,
         org: OrganizationId,
-        sandbox: SandboxId,
+        sandbox: Option<SandboxId>,
     ) -> Result<(u64, u64)> {
         let sql = Sql::new("select p.sandbox_id from previews p where p.org_id = ", []);
         let sql = sql.bind(org.uuid()).text(" and p.ended_at is null");
         let active: Vec<Uuid> = self.reach.by_org(sql, "p.org_id").column(c).await?;
-        let here = active.iter().filter(|id| **id == sandbox.uuid()).count();
+        let here = active.iter().filter(|id| sandbox.is_some_and(|one| **id == one.uuid())).count();
         Ok((crate::db::count(active.len()), crate::db::count(here)))
     }
 

@@ -83,7 +83,7 @@ pub async fn create(
     if let Some(existing) = previews.find_active(&tx, sandbox.id, wanted.port).await? {
         return Ok(Made::Existing(existing));
     }
-    let (of_org, of_sandbox) = previews.count_active(&tx, sandbox.org_id, sandbox.id).await?;
+    let (of_org, of_sandbox) = previews.count_active(&tx, sandbox.org_id, Some(sandbox.id)).await?;
     let limits = &caller.limits;
     check_limit(
         of_sandbox,

@@ -58,10 +58,14 @@ async fn a_preview_is_made_found_and_revoked(database: Database) {
     let first = acme.get(&format!("{list}?limit=1")).await.is(200);
     let next = format!("{list}?limit=1&cursor={}", text(&first["nextCursor"]));
     assert_eq!(ids(&acme.get(&next).await.is(200)["data"]), [id]);
+    let quota = async || acme.get("/v1/usage").await.is(200)["quotas"]["active_previews"].take();
+    let wanted = json!({ "current": 2, "limit": 10, "remaining": 8, "resetAt": null });
+    assert_eq!(quota().await, wanted);
 
     world.moves("1s");
     let revoked = acme.delete(&path).await.is(200)["preview"].take();
     assert_eq!(revoked["revokedAt"], world.stamp("0s"));
+    assert_eq!(quota().await["current"], 1);
     world.moves("1s");
     assert_eq!(acme.delete(&path).await.is(200)["preview"], revoked, "it stays as it is");
     assert_eq!(acme.get(&path).await.is(200)["preview"], revoked);
