@@ -93,6 +93,7 @@ impl Machine {
 
     /// Starts the VMM and has it begin; returns once the agent answers, or with a golden machine once it
     /// has ended. What there is of it is on record from the first step on.
+    #[tracing::instrument(name = "start", level = "debug", skip_all)]
     pub async fn start(
         &self,
         spec: &Spec,
@@ -134,6 +135,7 @@ impl Machine {
     }
 
     /// Starts a VMM without a machine, whose user has been claimed and whose directory furnished.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn start_vmm(
         &self,
         spec: &Spec,
@@ -151,6 +153,7 @@ impl Machine {
     }
 
     /// How a VMM is started. `golden` is the memory that its machine shares with others.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub fn launch(
         &self,
         spec: &Spec,
@@ -193,6 +196,7 @@ impl Machine {
 
     /// Has the VMM make the machine, and the machine start its agent. `now` tells the time once the
     /// machine is up, which may take long.
+    #[tracing::instrument(level = "debug", skip_all)]
     async fn bring_up(
         &self,
         spec: &Spec,
@@ -237,6 +241,7 @@ impl Machine {
     }
 
     /// Makes the machine's network, if it is to have one.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn open_network(
         &self,
         vmm: Process,
@@ -251,6 +256,7 @@ impl Machine {
 
     /// Makes the directory that the VMM may write to, with the sandbox's disk in it. Only a machine that
     /// boots knocks.
+    #[tracing::instrument(level = "debug", skip_all)]
     async fn furnish(
         &self,
         spec: &Spec,
@@ -317,6 +323,7 @@ struct Vmm {
 }
 
 /// Waits for the API of a VMM that was just started.
+#[tracing::instrument(level = "debug", skip_all)]
 pub(super) async fn answers_in_a_version(client: &Client) -> Result<()> {
     let answer = loop {
         match client.ping().await {
@@ -354,6 +361,7 @@ fn vmm_limits(spec: &Spec) -> Limits {
 }
 
 /// Makes a disk with an empty file system, which takes no room before something is written to it.
+#[tracing::instrument(level = "debug", skip_all)]
 async fn make_disk(path: &Path, n_bytes: u64) -> Result<()> {
     let file = File::options().write(true).create_new(true).mode(0o600).open(path);
     file.and_then(|file| file.set_len(n_bytes)).doing("create", path)?;

@@ -12,7 +12,7 @@ mod machine;
 mod network;
 mod suspend;
 mod version;
-mod vsock;
+pub mod vsock;
 mod warm;
 pub mod wire;
 
