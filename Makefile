@@ -1,7 +1,7 @@
 # The doors of the project; behind them is plain cargo, and one script each in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test clients images crash artifacts broker-crash test-microvm oracle bench lint openapi clean
+.PHONY: help quickstart test clients images crash artifacts broker-crash test-microvm oracle bench bench-microvm lint openapi clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -39,6 +39,9 @@ oracle: ## Bill a million simulated lifetimes against a second computation (ORAC
 
 bench: ## Measure with optimized programs what requests cost, as ratios to stated baselines
 	@tests/bench/run
+
+bench-microvm: ## Measure machines beside the bare VMM that CROWNEST_CLOUD_HYPERVISOR names (SAMPLES; MEASURES="warm memory")
+	@tests/microvm/bench $(SAMPLES) $(MEASURES)
 
 lint: ## Check formatting, clippy and the shell scripts
 	@scripts/lint

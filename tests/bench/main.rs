@@ -56,7 +56,7 @@ fn main() -> Result<()> {
 
 async fn measure(programs: &Path, postgres_programs: &Path, what: &[&str]) -> Result<()> {
     let folder = Folder::make()?;
-    println!("{}", run::host());
+    println!("{}", run::host("client, server and database"));
     let postgres = Postgres::start(postgres_programs, &folder.0.join("postgres")).await?;
     let mut table = Table::default();
     if what.contains(&"get") {

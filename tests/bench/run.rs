@@ -5,12 +5,12 @@ use std::{fs, time::Duration};
 /// The kernel tells CPU time in ticks of this many to the second, whatever its own clock does.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// What to know before reading the figures.
-pub fn host() -> String {
+/// What to know before reading the figures; `sharers` are all who work on this host meanwhile.
+pub fn host(sharers: &str) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let version = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!(
-        "{cores} cores, shared by client, server and database; Linux {}; at the beginning: {}",
+        "{cores} cores, shared by {sharers}; Linux {}; at the beginning: {}",
         version.trim(),
         load()
     )

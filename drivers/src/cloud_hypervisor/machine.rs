@@ -111,6 +111,7 @@ impl Machine {
 
     /// Starts the VMM and has it begin; returns once the agent answers, or with a golden machine once it
     /// has ended. What there is of it is on record from the first step on.
+    #[tracing::instrument(name = "start", level = "debug", skip_all)]
     pub async fn start(
         &self,
         spec: &Spec,
@@ -191,6 +192,7 @@ impl Machine {
     }
 
     /// Starts a VMM without a machine, whose user has been claimed and whose directory furnished.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn start_vmm(
         &self,
         spec: &Spec,
@@ -208,6 +210,7 @@ impl Machine {
     }
 
     /// How a VMM is started. `golden` is the memory that its machine shares with others.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub fn launch(
         &self,
         spec: &Spec,
@@ -250,6 +253,7 @@ impl Machine {
 
     /// Has the VMM make the machine, and the machine start its agent. `now` tells the time once the
     /// machine is up, which may take long.
+    #[tracing::instrument(level = "debug", skip_all)]
     async fn bring_up(
         &self,
         spec: &Spec,
@@ -285,6 +289,7 @@ impl Machine {
     }
 
     /// Makes the machine's network, if it is to have one.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn open_network(
         &self,
         vmm: Process,
@@ -299,6 +304,7 @@ impl Machine {
 
     /// Makes the directory that the VMM may write to, with the sandbox's disk in it. Only a machine that
     /// boots knocks.
+    #[tracing::instrument(level = "debug", skip_all)]
     async fn furnish(
         &self,
         spec: &Spec,
@@ -372,6 +378,7 @@ impl Ready {
 }
 
 /// Waits for the API of a VMM that was just started.
+#[tracing::instrument(level = "debug", skip_all)]
 pub(super) async fn answers_in_a_version(client: &Client) -> Result<()> {
     let answer = loop {
         match client.ping().await {
@@ -409,6 +416,7 @@ fn vmm_limits(spec: &Spec) -> Limits {
 }
 
 /// Makes a disk with an empty file system, which takes no room before something is written to it.
+#[tracing::instrument(level = "debug", skip_all)]
 async fn make_disk(path: &Path, n_bytes: u64) -> Result<()> {
     let file = File::options().write(true).create_new(true).mode(0o600).open(path);
     file.and_then(|file| file.set_len(n_bytes)).doing("create", path)?;

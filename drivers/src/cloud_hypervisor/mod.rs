@@ -13,7 +13,7 @@ mod network;
 mod spares;
 mod suspend;
 mod version;
-mod vsock;
+pub mod vsock;
 mod warm;
 pub mod wire;
 

@@ -72,6 +72,7 @@ impl Sandbox {
 }
 
 impl Machine {
+    #[tracing::instrument(level = "debug", skip_all)]
     async fn write_down(&self) -> Result<()> {
         let client = Client::new(self.run());
         client.pause().await?;
@@ -130,6 +131,7 @@ impl Machine {
     }
 
     /// Has a machine go on that may be paused, and returns when its agent answers.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn let_run(&self) -> Result<()> {
         let (run, directory) = (self.run(), &self.hold.directory);
         let client = Client::new(&*run);

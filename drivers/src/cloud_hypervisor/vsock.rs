@@ -28,7 +28,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const MAX_ANSWER: usize = 32;
 
 /// Opens a stream to a port inside. The directory is the one that the VMM writes to.
-pub(super) async fn connect(directory: &Path, port: u32) -> Result<UnixStream> {
+#[tracing::instrument(name = "vsock", level = "debug", skip_all, fields(what = port))]
+pub async fn connect(directory: &Path, port: u32) -> Result<UnixStream> {
     let connecting = async {
         let mut stream = UnixStream::from_std(sockets::connect(directory, VSOCK)?)?;
         stream.write_all(format!("CONNECT {port}\n").as_bytes()).await?;
@@ -57,7 +58,7 @@ async fn line(stream: &mut UnixStream) -> io::Result<String> {
 
 /// Where a machine knocks.
 #[derive(Debug)]
-pub(super) struct Door {
+pub struct Door {
     listener: UnixListener,
     path: PathBuf,
 }
@@ -79,6 +80,7 @@ impl Door {
     }
 
     /// Waits for the knock. Nobody listens after that, so a machine that starts anew powers off.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn knock(self) -> Result<()> {
         let knocked = self.listener.accept().await;
         knocked.map(drop).map_err(|error| Failure::host(format!("nobody knocks: {error}")))?;

@@ -17,37 +17,51 @@ const ENTROPY_BYTES: usize = 64;
 
 /// What a machine is to be.
 #[derive(Debug)]
-pub(crate) struct Begin<'a> {
+pub struct Begin<'a> {
+    /// Makes its machine id.
     pub id: SandboxId,
+    /// The environment of all that runs in it.
     pub env: &'a BTreeMap<String, String>,
+    /// How many processes and threads it may have.
     pub n_pids: u32,
+    /// The time.
     pub now: DateTime<Utc>,
+    /// Its card, if it has one.
     pub network: Option<&'a Card>,
 }
 
 /// The network card of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Card {
+pub struct Card {
+    /// The address of the card itself.
     pub mac: String,
     /// With the length of the prefix.
     pub address: String,
+    /// The way to everybody else.
     pub gateway: Ipv4Addr,
+    /// Who answers questions for names.
     pub resolvers: Vec<Ipv4Addr>,
+    /// The longest packet.
     pub mtu: u32,
 }
 
 /// A connection to the first process of a machine.
 #[derive(Debug)]
-pub(crate) struct MachineControl {
+pub struct MachineControl {
     client: MachineClient<Channel>,
 }
 
 impl MachineControl {
+    /// Speaks over a stream to [`protocol::MACHINE_PORT`].
+    ///
+    /// # Errors
+    /// As [`super::Guest::over`].
     pub async fn over(stream: BoxedStream) -> Result<Self, GuestError> {
         Ok(Self { client: MachineClient::new(transport::channel(stream).await?) })
     }
 
     /// Makes the machine what it is to be, and starts its agent.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn begin(&mut self, begin: &Begin<'_>) -> Result<(), GuestError> {
         let request = BeginRequest {
             refresh: Some(refreshment(begin.now)?),
@@ -60,6 +74,7 @@ impl MachineControl {
     }
 
     /// Tells it the time after a sleep, and gives it randomness that no copy of it has.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn refresh(&mut self, now: DateTime<Utc>) -> Result<(), GuestError> {
         within(DEADLINE, self.client.refresh(refreshment(now)?)).await.map(drop)
     }

@@ -17,11 +17,11 @@ use protocol::{HelloRequest, PROTOCOL_VERSION, guest_client::GuestClient};
 use tokio::time::timeout;
 use tonic::{Response, Status, transport::Channel};
 
-pub(crate) use self::machine::{Begin, Card, MachineControl};
 pub use self::{
     commands::WatchStream,
     error::{GuestError, GuestErrorKind},
     files::ByteStream,
+    machine::{Begin, Card, MachineControl},
     types::{
         CancelMode, Existing, Exit, ExitCause, FileKind, FileStat, Hello, Output, OutputStream,
         Parents, RememberedCommand, StartCommand, Started, TerminationSignal, WatchItem,
@@ -55,6 +55,7 @@ impl Guest {
     ///
     /// # Errors
     /// `Gone` or `TimedOut`.
+    #[tracing::instrument(name = "speak", level = "debug", skip_all)]
     pub async fn over(stream: BoxedStream) -> Result<Self, GuestError> {
         Ok(Self { client: transport::client(stream).await? })
     }
@@ -72,6 +73,7 @@ impl Guest {
     ///
     /// # Errors
     /// `Protocol` when it speaks another version.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn hello(&self) -> Result<Hello, GuestError> {
         let mut client = self.client.clone();
         let answer = within(HELLO_DEADLINE, client.hello(HelloRequest {})).await?;

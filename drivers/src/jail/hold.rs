@@ -233,6 +233,7 @@ impl Hold {
     }
 
     /// The user that it runs as; `None` is the server's own.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn claim_user(&self) -> Result<Option<u32>> {
         match &self.uids {
             Some(uids) => uids.claim(&self.directory.path).await.map(Some),
@@ -277,6 +278,7 @@ impl Hold {
     }
 
     /// Ends every process of the sandbox and returns the user that they had.
+    #[tracing::instrument(level = "debug", skip_all)]
     async fn end_processes(&self) -> Result<Option<u32>> {
         let record = self.directory.read()?;
         let uid = self.user()?;
@@ -305,6 +307,7 @@ impl Hold {
         Marks { known: known.flatten().collect(), uid, program: self.program.clone() }
     }
 
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn lock(&self) -> Result<Lock> {
         Lock::acquire(&self.lock_path()?, LOCK_DEADLINE).await
     }

@@ -74,6 +74,7 @@ pub(crate) struct Launch {
 
 impl Launcher {
     /// Starts the shell. Dropping the launcher before [`Launcher::go`] ends it.
+    #[tracing::instrument(name = "launcher_start", level = "debug", skip_all)]
     pub fn start(launch: Launch) -> Result<Self> {
         let (talk, far) = pair()?;
         let mut command = Command::new("/bin/sh");
@@ -109,6 +110,7 @@ impl Launcher {
     }
 
     /// Lets the shell become bubblewrap and returns the first process inside.
+    #[tracing::instrument(name = "launcher_go", level = "debug", skip_all)]
     pub async fn go(&mut self) -> Result<Process> {
         let mut told = Vec::new();
         let talking = async {

@@ -45,6 +45,7 @@ fn missing(name: &str, package: &str) -> Failure {
 }
 
 /// Runs a program with something to read, and returns what it says.
+#[tracing::instrument(name = "run", level = "debug", skip_all, fields(what = program))]
 pub(super) async fn run<A: AsRef<std::ffi::OsStr>>(
     program: &str,
     arguments: impl IntoIterator<Item = A>,

@@ -65,6 +65,7 @@ impl Golden {
 
     /// Puts what one machine needs of it into the directory that its VMM may write to, and returns what
     /// was put there.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn copy_to(&self, run: &std::path::Path, way: Way) -> Result<Vec<PathBuf>> {
         let (golden, run) = (self.clone(), run.to_owned());
         let copying = spawn_blocking(move || {

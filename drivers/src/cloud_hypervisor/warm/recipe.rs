@@ -95,6 +95,7 @@ pub(in super::super) struct Recipe {
 
 impl Recipe {
     /// What the sandboxes of a spec begin with, whose image is the one at `image`.
+    #[tracing::instrument(name = "recipe", level = "debug", skip_all)]
     pub fn new(config: &CloudHypervisorConfig, spec: &Spec, image: PathBuf) -> Result<Self> {
         let inputs = Inputs {
             shape: SHAPE,

@@ -96,6 +96,7 @@ impl Stock {
     }
 
     /// The one of a recipe, if it is there and whole.
+    #[tracing::instrument(name = "find_golden", level = "debug", skip_all)]
     pub fn find(&self, recipe: &Recipe) -> Result<Option<Golden>> {
         let directory = self.shelf().join(recipe.key());
         if Seal::read(&directory).is_none() {

@@ -99,6 +99,7 @@ impl Groups {
 
     /// Makes the groups of a sandbox wherever the host allows it. Where it does not, that is a failure
     /// if something is promised that no other group limits.
+    #[tracing::instrument(name = "make_groups", level = "debug", skip_all)]
     pub fn make(name: &str, limits: &Limits, promise: &Promise) -> Result<Self> {
         let (mut unlimited, mut refusals) = (promise.given(), String::new());
         let mut directories = Vec::new();
