@@ -179,6 +179,7 @@ const INIT: &str = r#"#!/busybox sh
 for module in /modules/*.ko; do /busybox insmod "$module"; done
 /busybox mkdir /proc /image
 /busybox mount -t proc proc /proc
+/busybox mount -t devtmpfs dev /dev
 /busybox mount -t erofs -o ro /dev/vda /image || /busybox mount -t squashfs -o ro /dev/vda /image
 /busybox ip link set eth0 up
 /busybox chroot /image python3 -c "$(/busybox cat /hostile)" $(/busybox cat /arguments)
