@@ -29,7 +29,7 @@ artifacts: ## Pass 2 GiB through a server of 256 MiB, and kill servers that writ
 broker-crash: ## Break the broker 200 times in every way while clients work (BROKER_POINTS, CRASH_SEED)
 	@tests/tests/broker/run
 
-test-microvm: ## Test real machines with the VMM that CROWNEST_CLOUD_HYPERVISOR names (TESTS: a part of a test's name)
+test-microvm: ## Test real machines, and the server over them, with the VMM that CROWNEST_CLOUD_HYPERVISOR names (TESTS: a part of a test's name)
 	@tests/microvm/run $(TESTS)
 
 oracle: ## Bill a million simulated lifetimes against a second computation (ORACLE_LIFETIMES, ORACLE_SEED)

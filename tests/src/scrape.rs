@@ -9,7 +9,8 @@ pub struct Scrape {
 }
 
 impl Scrape {
-    pub(crate) async fn read(http: &Client, url: &str) -> Self {
+    /// Reads the metrics at a URL.
+    pub async fn read(http: &Client, url: &str) -> Self {
         let answer = http.get(url).send().await.unwrap();
         assert_eq!(answer.status(), 200);
         let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();

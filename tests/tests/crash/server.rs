@@ -65,12 +65,17 @@ impl Installation {
     /// Makes an organization and a key for it, as `crownest bootstrap` prints them.
     pub async fn bootstrap(&self, organization: &str) -> io::Result<Value> {
         let arguments = ["bootstrap", "--organization", organization, "--scopes", "all", "--json"];
-        let done = self.command(&arguments).output().await?;
+        serde_json::from_str(&self.tells(&arguments).await?).map_err(io::Error::other)
+    }
+
+    /// What one of the operator's commands prints, which must not fail.
+    pub async fn tells(&self, arguments: &[&str]) -> io::Result<String> {
+        let done = self.command(arguments).output().await?;
         if !done.status.success() {
             let complaint = String::from_utf8_lossy(&done.stderr);
-            return Err(io::Error::other(format!("bootstrap: {}: {complaint}", done.status)));
+            return Err(io::Error::other(format!("{arguments:?}: {}: {complaint}", done.status)));
         }
-        serde_json::from_slice(&done.stdout).map_err(io::Error::other)
+        String::from_utf8(done.stdout).map_err(io::Error::other)
     }
 
     /// Starts a server and does not wait for it.

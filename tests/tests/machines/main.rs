@@ -1,0 +1,21 @@
+//! The real server over real machines: `crownest serve` with the Cloud Hypervisor driver and SQLite, and what
+//! the API, the meters and the host's processes show of the same machine. `make test-microvm` says what it
+//! needs. Not a part of `cargo test`, because few hosts can run it; what happens inside machines is the
+//! driver's own tests' matter.
+#![expect(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
+#![expect(clippy::print_stdout, reason = "whoever reads a failure needs the log and the times")]
+
+mod bill;
+#[expect(dead_code, reason = "nothing of these stories runs beside a server that dies")]
+#[path = "../crash/client.rs"]
+mod client;
+mod egress;
+mod host;
+mod internet;
+mod lives;
+#[expect(dead_code, reason = "no process id of a server is asked for")]
+#[path = "../crash/server.rs"]
+mod server;
+mod servers;
+mod stage;
+mod wait;
