@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     made::{self, Made, Maker},
+    rounds::variant,
     table::{Table, median},
 };
 
@@ -22,7 +23,7 @@ pub async fn measure<const N: usize>(table: &mut Table, makers: [&dyn Maker; N])
     let Some(((against, bare), ours)) = measured.split_first() else { return Ok(()) };
     for (name, ours) in ours {
         for (at, n) in [1, N_IDLE].into_iter().enumerate() {
-            let what = format!("memory of an idle machine of {n}, {name}");
+            let what = format!("memory of an idle machine of {n}{}", variant(name));
             table.add(&what, against, "KiB", n, (ours[at], bare[at]));
         }
     }
@@ -33,9 +34,14 @@ pub async fn measure<const N: usize>(table: &mut Table, makers: [&dyn Maker; N])
 async fn of(maker: &dyn Maker, table: &mut Table) -> Result<[f64; 2]> {
     let mut machines: Vec<Box<dyn Made>> = Vec::new();
     let mut of_one = 0.0;
-    for _ in 0..N_IDLE {
+    while machines.len() < N_IDLE {
+        tracing::info!(before = machines.len(), maker = maker.name(), "idle machine");
         let machine = maker.create().await?;
         made::run(machine.guest()).await?;
+        if !machine.is_typical() {
+            machine.remove().await?;
+            continue;
+        }
         machines.push(machine);
         if let [machine] = &machines[..] {
             of_one = programs(&**machine)?.values().sum();

@@ -29,6 +29,11 @@ pub trait Made: Send + Sync {
     /// A connection to its agent.
     fn guest(&self) -> &Guest;
 
+    /// Whether it began as machines of its maker should; figures of others say nothing.
+    fn is_typical(&self) -> bool {
+        true
+    }
+
     /// The ids of all processes that it takes.
     fn processes(&self) -> Result<Vec<u32>>;
 

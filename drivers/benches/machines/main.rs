@@ -21,7 +21,7 @@ mod table;
 
 use std::{env, fs, path::PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use drivers::{
     Spec,
     cloud_hypervisor::{CloudHypervisorConfig, Start},
@@ -72,20 +72,22 @@ fn main() -> Result<()> {
         "usage: machines [SAMPLES] [{}]",
         ALL.join("|")
     );
+    let what = if what.is_empty() { &ALL[..] } else { what };
     println!("{way} host: {}", run::host("the driver, the VMMs and their machines"));
     let recorder = Recorder::install();
     let bench = Bench::prepare(recorder, n_samples)?;
     // As the server has it.
     runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let mut table = Table::default();
         let measured = tokio::select! {
-            measured = bench.measure(if what.is_empty() { &ALL } else { what }) => measured,
-            _ = ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+            measured = bench.measure(&mut table, what) => measured,
+            _ = ctrl_c() => Err(anyhow!("interrupted")),
         };
-        // The driver's machines outlive it.
-        bench.warm.clear().await?;
-        println!("{}", measured?);
+        // What was measured before something went wrong is as good as ever.
+        println!("{table}");
         println!("at the end: {}", run::load());
-        Ok(())
+        // The driver's machines outlive it.
+        measured.and(bench.warm.clear().await)
     })
 }
 
@@ -120,7 +122,7 @@ impl Bench {
         let cold = CloudHypervisorConfig { warm_start: false, ..images.clone() };
         Ok(Self {
             warm: ours("ours", Start::Clone, warm),
-            without_network: ours("ours without a network", Start::Clone, without_network),
+            without_network: ours("ours, no network", Start::Clone, without_network),
             cold: ours("ours", Start::Boot, cold),
             rounds: Rounds { recorder, n: n_samples },
             spec,
@@ -130,8 +132,11 @@ impl Bench {
         })
     }
 
-    async fn measure(&self, what: &[&str]) -> Result<Table> {
-        let mut table = Table::default();
+    async fn measure(&self, table: &mut Table, what: &[&str]) -> Result<()> {
+        for note in NOTES {
+            table.note(note.to_owned());
+        }
+        tracing::info!("preparing machines to begin with");
         // The bare VMM's machines have no network, so this is the one they begin with, too.
         self.without_network.prepare().await?;
         let golden = self.golden()?;
@@ -141,27 +146,23 @@ impl Bench {
         if what.contains(&"warm") {
             self.warm.prepare().await?;
             let makers: [&dyn Maker; 3] = [&restored, &self.warm, &self.without_network];
-            self.rounds.creates(&mut table, "warm create", makers).await?;
+            self.rounds.creates(table, "warm create", makers).await?;
         }
         if what.contains(&"cold") {
-            self.rounds.creates(&mut table, "cold create", [&booted, &self.cold]).await?;
+            self.rounds.creates(table, "cold create", [&booted, &self.cold]).await?;
         }
         if what.contains(&"wake") {
-            self.rounds.wakes(&mut table, [&booted, &self.cold]).await?;
+            self.rounds.wakes(table, [&booted, &self.cold]).await?;
         }
         if what.contains(&"command") {
             self.warm.prepare().await?;
-            self.rounds.commands(&mut table, [&restored, &self.warm]).await?;
+            self.rounds.commands(table, [&restored, &self.warm]).await?;
         }
         if what.contains(&"memory") {
             self.warm.prepare().await?;
-            let makers: [&dyn Maker; 3] = [&restored, &self.warm, &self.without_network];
-            idle::measure(&mut table, makers).await?;
+            idle::measure(table, [&restored, &self.warm]).await?;
         }
-        for note in NOTES {
-            table.note(note.to_owned());
-        }
-        Ok(table)
+        Ok(())
     }
 
     /// The directory of the one golden machine that has been made.

@@ -52,14 +52,15 @@ pub struct Timeline {
 }
 
 impl Recorder {
-    /// Has it keep the spans of this process from now on; warnings are printed.
+    /// Has it keep the spans of this process from now on; warnings and what is done are printed.
     pub fn install() -> Self {
         let recorder = Self::default();
-        let ours = Targets::new().with_targets(
-            ["drivers", env!("CARGO_CRATE_NAME")].map(|target| (target, LevelFilter::TRACE)),
-        );
-        let told = layer().with_writer(std::io::stderr).with_filter(LevelFilter::WARN);
-        registry().with(recorder.clone().with_filter(ours)).with(told).init();
+        const OURS: [&str; 2] = ["drivers", env!("CARGO_CRATE_NAME")];
+        let ours = |level| Targets::new().with_targets(OURS.map(|target| (target, level)));
+        let kept = recorder.clone().with_filter(ours(LevelFilter::TRACE));
+        let told = ours(LevelFilter::INFO).with_default(LevelFilter::WARN);
+        let told = layer().with_ansi(false).with_writer(std::io::stderr).with_filter(told);
+        registry().with(kept).with(told).init();
         recorder
     }
 

@@ -141,7 +141,7 @@ impl Client {
         self.put::<()>(what, None, limit).await
     }
 
-    #[tracing::instrument(level = "trace", skip_all, fields(what))]
+    #[tracing::instrument(level = "trace", skip_all, fields(what = what))]
     async fn call(
         &self,
         method: Method,
