@@ -185,6 +185,11 @@ pub async fn finish(app: &Arc<App>) {
     if tokio::time::timeout(SETTLE, app.tasks.wait()).await.is_err() {
         tracing::warn!("background work did not settle in time; the next server carries on");
     }
+    if tokio::time::timeout(SETTLE, app.driver.close()).await.is_err() {
+        tracing::warn!(
+            "what was kept for sandboxes to come did not end in time; the next server ends it"
+        );
+    }
     if let Err(error) = work::housekeeping::write_last_use(app).await {
         tracing::warn!(%error, "the last use of keys was not written down");
     }

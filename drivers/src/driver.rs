@@ -49,6 +49,10 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// Opens a byte stream to the agent inside. [`ErrorKind::Gone`] when the sandbox does not run.
     async fn connect(&self, id: SandboxId) -> Result<BoxedStream, DriverError>;
 
+    /// Ends what this process keeps for sandboxes to come, and makes no more of it. Sandboxes that run do so
+    /// on; whatever this leaves, [`Driver::check`] of the next process ends.
+    async fn close(&self) {}
+
     /// What can write sandboxes down, if this driver can.
     fn as_suspend(&self) -> Option<&dyn Suspend> {
         None

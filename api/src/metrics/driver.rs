@@ -107,6 +107,10 @@ impl Driver for Measured {
         self.measure(Verb::Connect, Some(id), self.driver.connect(id)).await
     }
 
+    async fn close(&self) {
+        self.driver.close().await;
+    }
+
     fn as_suspend(&self) -> Option<&dyn Suspend> {
         self.driver.as_suspend().map(|_| self as &dyn Suspend)
     }

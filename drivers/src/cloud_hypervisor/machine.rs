@@ -12,7 +12,11 @@ use std::{
 use chrono::{DateTime, Utc};
 use domain::{egress::EgressPolicy, id::SandboxId};
 use protocol::{AGENT_PORT, MACHINE_PORT};
-use tokio::{net::UnixStream, process::Command, time::timeout};
+use tokio::{
+    net::UnixStream,
+    process::Command,
+    time::{Instant, timeout},
+};
 
 use super::{
     CloudHypervisorConfig,
@@ -26,6 +30,7 @@ use super::{
     warm::{Golden, Stamp, Way},
 };
 use crate::{
+    driver::ErrorKind,
     guest::{Begin, Card, Guest, MachineControl},
     jail::{
         self,
@@ -46,6 +51,10 @@ const VMM_MIB: u32 = 128;
 const VMM_THREADS: u32 = 64;
 /// Between two looks for the API of a VMM that was just started.
 const API_RETRY: Duration = Duration::from_millis(2);
+/// Between two tries to speak to a machine that was just woken.
+const WAKE_RETRY: Duration = Duration::from_millis(10);
+/// No try begins later than this.
+const WAKING: Duration = Duration::from_secs(5);
 /// A VMM that was told to ends within this.
 const GOLDEN_END: Duration = Duration::from_secs(10);
 
@@ -278,14 +287,31 @@ impl Machine {
             client.snapshot(&convert::snapshot()).await?;
             return Ok(());
         }
-        let stream = vsock::connect(&self.run(), MACHINE_PORT).await?;
-        let mut machine = MachineControl::over(Box::new(stream)).await.map_err(silent)?;
         let Spec { env, limits, .. } = spec;
-        let now = now()?;
-        let begin = Begin { id: self.hold.id, env, n_pids: limits.n_pids, now, network: card };
-        machine.begin(&begin).await.map_err(silent)?;
-        let guest = Guest::over(Box::new(self.connect().await?)).await.map_err(silent)?;
-        guest.hello().await.map(drop).map_err(silent)
+        // However often it is told: a machine begins once.
+        let now = &now;
+        lastingly(move || async move {
+            let mut machine = self.control().await?;
+            let (id, n_pids, now) = (self.hold.id, limits.n_pids, now()?);
+            machine.begin(&Begin { id, env, n_pids, now, network: card }).await.map_err(silent)
+        })
+        .await?;
+        self.hello().await
+    }
+
+    /// Opens a connection to the first process of a machine.
+    pub async fn control(&self) -> Result<MachineControl> {
+        let stream = vsock::connect(&self.run(), MACHINE_PORT).await?;
+        MachineControl::over(Box::new(stream)).await.map_err(silent)
+    }
+
+    /// Waits until the agent answers.
+    pub async fn hello(&self) -> Result<()> {
+        lastingly(move || async move {
+            let guest = Guest::over(Box::new(self.connect().await?)).await.map_err(silent)?;
+            guest.hello().await.map(drop).map_err(silent)
+        })
+        .await
     }
 
     /// Makes the machine's network, if it is to have one.
@@ -374,6 +400,23 @@ impl Ready {
     /// Whether the VMM still waits, and whoever waits for its end.
     pub fn is_alive(&self) -> bool {
         self.started.process.is_alive() && self.started.launcher.process.is_alive()
+    }
+}
+
+/// Asks again over another connection when one is lost: a machine that was just woken may take some before
+/// its devices hear that it was, and then drops them.
+pub(super) async fn lastingly<T, Answer>(ask: impl Fn() -> Answer) -> Result<T>
+where
+    Answer: Future<Output = Result<T>>,
+{
+    let give_up_at = Instant::now() + WAKING;
+    loop {
+        match ask().await {
+            Err(failure) if failure.kind == ErrorKind::Host && Instant::now() < give_up_at => {
+                tokio::time::sleep(WAKE_RETRY).await;
+            }
+            asked => return asked,
+        }
     }
 }
 

@@ -265,6 +265,10 @@ impl Driver for CloudHypervisor {
         Ok(Box::new(stream))
     }
 
+    async fn close(&self) {
+        self.spares.close().await;
+    }
+
     fn as_suspend(&self) -> Option<&dyn Suspend> {
         Some(self)
     }

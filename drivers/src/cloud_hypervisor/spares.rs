@@ -12,6 +12,7 @@ use std::{
 use chrono::DateTime;
 use domain::{egress::EgressPolicy, id::SandboxId};
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::{
@@ -116,6 +117,8 @@ pub(super) struct Spares {
     /// Of each kind.
     wanted: usize,
     shelf: Arc<Mutex<Vec<Place>>>,
+    /// Making them, and ending them; closed once no more are to be made.
+    tasks: TaskTracker,
 }
 
 /// Those of one kind. The kinds that were asked for last are at the end.
@@ -127,7 +130,8 @@ struct Place {
 
 impl Spares {
     pub fn new(wanted: u32) -> Self {
-        Self { wanted: wanted.try_into().unwrap_or(usize::MAX), shelf: Arc::default() }
+        let wanted = wanted.try_into().unwrap_or(usize::MAX);
+        Self { wanted, shelf: Arc::default(), tasks: TaskTracker::new() }
     }
 
     /// One of a kind, if there is one.
@@ -148,7 +152,7 @@ impl Spares {
             drop(shelf);
             (taken, dead)
         };
-        discard(dead);
+        self.discard(dead);
         taken
     }
 
@@ -158,7 +162,15 @@ impl Spares {
         let found = shelf.iter().position(|place| place.kind == *kind);
         let forgotten = found.map(|at| shelf.remove(at).spares);
         drop(shelf);
-        discard(forgotten.into_iter().flatten());
+        self.discard(forgotten.into_iter().flatten());
+    }
+
+    /// Ends all of them, and returns when that is done and none is in the making.
+    pub async fn close(&self) {
+        self.tasks.close();
+        let kept = std::mem::take(&mut *self.shelf());
+        self.discard(kept.into_iter().flat_map(|place| place.spares));
+        self.tasks.wait().await;
     }
 
     /// Has as many made of a kind as are wanted, unless somebody is at it. `preparation` is a new one each
@@ -169,7 +181,7 @@ impl Spares {
         golden: &Golden,
         preparation: impl Fn(SandboxId) -> Preparation + Send,
     ) -> Result<()> {
-        if self.wanted == 0 || !self.begins_to_fill(kind) {
+        if self.wanted == 0 || self.tasks.is_closed() || !self.begins_to_fill(kind) {
             return Ok(());
         }
         let mut filled = Ok(());
@@ -198,7 +210,7 @@ impl Spares {
             return;
         }
         let spares = self.clone();
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             tokio::time::sleep(REST).await;
             if let Err(failure) = spares.fill(&kind, &golden, preparation).await {
                 warn!(%failure, "no VMM could be started ahead");
@@ -224,7 +236,7 @@ impl Spares {
             forgotten.extend(shelf.remove(0).spares);
         }
         drop(shelf);
-        discard(forgotten);
+        self.discard(forgotten);
         begins
     }
 
@@ -245,7 +257,14 @@ impl Spares {
             None => Some(spare),
         };
         drop(shelf);
-        discard(unwanted);
+        self.discard(unwanted);
+    }
+
+    /// Ends what nobody wants, in the background.
+    fn discard(&self, spares: impl IntoIterator<Item = Spare>) {
+        for spare in spares {
+            self.tasks.spawn(spare.remove());
+        }
     }
 
     fn shelf(&self) -> MutexGuard<'_, Vec<Place>> {
@@ -256,12 +275,5 @@ impl Spares {
 impl fmt::Debug for Spares {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Spares").field("wanted", &self.wanted).finish_non_exhaustive()
-    }
-}
-
-/// Ends what nobody wants, in the background.
-fn discard(spares: impl IntoIterator<Item = Spare>) {
-    for spare in spares {
-        tokio::spawn(spare.remove());
     }
 }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use protocol::{MACHINE_PORT, READY_PORT};
+use protocol::READY_PORT;
 use rustix::fs::{Mode, OFlags, open, openat, renameat};
 use serde_json::Value;
 
@@ -24,14 +24,12 @@ use super::{
     client::Client,
     convert::{self, API, MEMORY, SNAPSHOT, Then, VSOCK},
     lifecycle::Sandbox,
-    machine::{Machine, Started, answers_in_a_version},
-    vsock,
+    machine::{Machine, Started, answers_in_a_version, lastingly},
     warm::{CONFIG, Stamp},
     wire::VmState,
 };
 use crate::{
     driver::ErrorKind,
-    guest::{Guest, MachineControl},
     jail::{
         failure::{Doing, Failure, Result},
         hold::{Held, silent},
@@ -138,12 +136,12 @@ impl Machine {
         if client.info().await?.state == VmState::Paused {
             client.resume().await?;
         }
-        let stream = vsock::connect(&run, MACHINE_PORT).await?;
-        let mut machine = MachineControl::over(Box::new(stream)).await.map_err(silent)?;
-        let now = directory.set(Mark::Held)?;
-        machine.refresh(now).await.map_err(silent)?;
-        let guest = Guest::over(Box::new(self.connect().await?)).await.map_err(silent)?;
-        guest.hello().await.map_err(silent)?;
+        lastingly(move || async move {
+            let mut machine = self.control().await?;
+            machine.refresh(directory.set(Mark::Held)?).await.map_err(silent)
+        })
+        .await?;
+        self.hello().await?;
         let snapshot = run.join(SNAPSHOT);
         absent(&snapshot, fs::remove_dir_all(&snapshot))?;
         directory.unset(Mark::Held)

@@ -141,8 +141,7 @@ pub(crate) trait Held: Send + Sync {
             if self.hold().directory.is(Mark::Suspended) {
                 return self.revive_or_leave(lock).await;
             }
-            // Its directory is made first and goes last: where there is none, nothing is left of it.
-            if self.hold().directory.path.exists() {
+            if self.hold().left_something()? {
                 self.clear().await?;
             }
             let made = within(Self::START_DEADLINE, self.make(order)).await;
@@ -275,6 +274,12 @@ impl Hold {
         };
         self.directory.write(&record)?;
         Ok(record)
+    }
+
+    /// Whether anything may be left of it. Its directory is made first and goes last, unless it is about to take
+    /// over another one's, whose user it has before.
+    fn left_something(&self) -> Result<bool> {
+        Ok(self.directory.path.exists() || self.user()?.is_some())
     }
 
     /// Ends every process of the sandbox and returns the user that they had.

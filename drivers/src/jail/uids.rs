@@ -64,22 +64,16 @@ impl Uids {
         Err(Failure::new(ErrorKind::NoCapacity, text))
     }
 
-    /// Has another run directory hold the id of this one. Until that is there the claim looks stale, but
-    /// no id is given away that some process has.
+    /// Has another run directory hold the id of this one. Until that is there nobody seems to hold it, but no
+    /// id is given away that some process has.
     pub async fn pass(&self, from: &Path, to: &Path) -> Result<()> {
         let lock = self.lock().await?;
         let Some(uid) = self.claimed(from)? else {
             return Err(Failure::host(format!("{} has no user id", from.display())));
         };
-        let (path, draft) = (self.path(uid), self.directory.join("passed"));
-        match fs::remove_file(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).doing("remove", &draft);
-            }
-            Ok(()) | Err(_) => {}
-        }
-        symlink(to, &draft).doing("claim", &draft)?;
-        fs::rename(&draft, &path).doing("claim", &path)?;
+        let path = self.path(uid);
+        fs::remove_file(&path).doing("remove", &path)?;
+        symlink(to, &path).doing("claim", &path)?;
         drop(lock);
         Ok(())
     }

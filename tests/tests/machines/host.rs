@@ -20,6 +20,8 @@ const USERS: &str = "/run/crownest/uids";
 #[derive(Debug)]
 pub struct Traces {
     id: String,
+    /// What its VMM is called: by itself, or by what it was started as before there was this sandbox.
+    name: String,
     directory: PathBuf,
     groups: Vec<PathBuf>,
     /// Absent where the server is not root.
@@ -40,9 +42,11 @@ impl Traces {
         let record: Value = serde_json::from_slice(&record).unwrap();
         let groups = record["groups"].as_array().unwrap().iter();
         let groups = groups.map(|path| PathBuf::from(path.as_str().unwrap())).collect();
-        let vmms = vmms(id);
+        let name = started_as(&record);
+        let vmms = vmms(&name);
         let [vmm] = vmms[..] else { panic!("{id} has one VMM, not {vmms:?}") };
-        let traces = Self { id: id.to_owned(), user: user(&directory), directory, groups, vmm };
+        let (id, user) = (id.to_owned(), user(&directory));
+        let traces = Self { id, name, user, directory, groups, vmm };
         if is_root() {
             let left = traces.left();
             for what in ["process", "directory", "group", "user", "card"] {
@@ -54,7 +58,7 @@ impl Traces {
 
     /// Its VMM is the one that it was.
     pub fn go_on(&self) {
-        assert_eq!(vmms(&self.id), [self.vmm], "{} has the VMM that it had", self.id);
+        assert_eq!(vmms(&self.name), [self.vmm], "{} has the VMM that it had", self.id);
     }
 
     /// Ends its VMM as an accident would.
@@ -70,7 +74,8 @@ impl Traces {
 
     /// What is there of it.
     pub fn left(&self) -> Vec<String> {
-        let mut left: Vec<_> = processes(&self.id);
+        let mut left = processes(&self.id);
+        left.extend(processes(&self.name));
         let locks = self.directory.parent().and_then(Path::parent).unwrap().join("locks");
         for path in [self.directory.clone(), locks.join(&self.id)] {
             left.extend(path.exists().then(|| format!("directory or lock {}", path.display())));
@@ -100,6 +105,14 @@ impl Traces {
         // The two ends of the link are all that there is in its network.
         Ipv4Addr::from_bits(host.to_bits() ^ 1)
     }
+}
+
+/// What the VMM on a record was started as.
+fn started_as(record: &Value) -> String {
+    let line = fs::read(format!("/proc/{}/cmdline", record["agent"]["pid"])).unwrap();
+    let line = String::from_utf8(line).unwrap();
+    let name = line.strip_prefix("/opt/crownest/").and_then(|rest| rest.split('/').next());
+    name.unwrap_or_else(|| panic!("{line} is no VMM")).to_owned()
 }
 
 /// The VMMs of a machine, as their command lines name it.

@@ -89,6 +89,8 @@ impl Stage {
             ("CROWNEST_CLOUD_HYPERVISOR", text(&vmm())),
             ("CROWNEST_MACHINE_IMAGES", text(&images)),
             ("CROWNEST_MACHINE_WARM_START", (beginning == Beginning::Usual).to_string()),
+            // As many as an emulated host has room for.
+            ("CROWNEST_MACHINE_SPARES", "1".to_owned()),
             ("CROWNEST_SANDBOX_MEMORY_MIB", MEMORY_MIB.to_string()),
             ("CROWNEST_SANDBOX_DISK_MIB", DISK_MIB.to_string()),
             ("CROWNEST_USAGE_WINDOW_SECONDS", WINDOW_SECONDS.to_string()),
@@ -258,7 +260,7 @@ impl Stage {
         killed.is(200)["sandbox"].take()
     }
 
-    /// How many machines this server started in each way: clone, copy, boot.
+    /// How many machines this server started in each way: warm, copy, boot.
     pub async fn started(&self) -> [f64; 3] {
         let address = |line: &Value| {
             let serving = message(line) == "serving metrics";
@@ -268,8 +270,13 @@ impl Stage {
         let (address, _) = until("metrics are served", served).await;
         let http = tests::client::http();
         let scrape = Scrape::read(&http, &format!("http://{address}/metrics")).await;
-        ["clone", "copy", "boot"]
-            .map(|way| scrape.number(&format!("crownest_machine_starts_total{{way=\"{way}\"}}")))
+        let [spare, clone, copy, boot] = ["spare", "clone", "copy", "boot"]
+            .map(|way| scrape.number(&format!("crownest_machine_starts_total{{way=\"{way}\"}}")));
+        println!(
+            "started: {spare} in VMMs that waited, {clone} clones, {copy} copies, {boot} boots"
+        );
+        // Whether a VMM waits in time is the host's matter.
+        [spare + clone, copy, boot]
     }
 
     /// What is found in lines of the servers' log.

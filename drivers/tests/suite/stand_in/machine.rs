@@ -1,6 +1,14 @@
 //! The machine of the stand-in: its states, its vsock, and its way to whoever plays the processor.
 
-use std::{env, fs, io, path::PathBuf, process, sync::Arc};
+use std::{
+    env, fs, io,
+    path::PathBuf,
+    process,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
@@ -35,6 +43,9 @@ enum Knock {
     Heard,
 }
 
+/// How many connections a machine loses that is told to.
+const N_LOST: u32 = 2;
+
 /// What stands for the state of a machine.
 const STATE: &str = "a machine of the stand-in";
 /// The files of a machine that is written down.
@@ -59,11 +70,13 @@ struct Vm {
 #[derive(Debug)]
 pub struct Machine {
     vm: Mutex<Option<Vm>>,
+    /// How many connections it has lost.
+    n_lost: AtomicU32,
 }
 
 impl Machine {
     pub fn new() -> Self {
-        Self { vm: Mutex::new(None) }
+        Self { vm: Mutex::new(None), n_lost: AtomicU32::new(0) }
     }
 
     /// Does one call of the API.
@@ -225,6 +238,10 @@ impl Machine {
         let mut said = [0];
         tokio::io::AsyncReadExt::read_exact(&mut far, &mut said).await?;
         stream.write_all(b"OK 1073741824\n").await?;
+        // As real ones do that hear late that they were woken.
+        if fault("lose", "connections") && self.n_lost.fetch_add(1, Ordering::Relaxed) < N_LOST {
+            return Ok(());
+        }
         copy_bidirectional(&mut stream, &mut far).await.map(drop)
     }
 }

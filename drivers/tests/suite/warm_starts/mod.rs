@@ -9,7 +9,7 @@ use std::{
 };
 
 use drivers::{
-    Driver as _, Limits, Spec,
+    Driver as _, Limits, Spec, Suspend as _,
     cloud_hypervisor::{CloudHypervisor, Start},
     contract::{new_id, spec},
     guest::Guest,
@@ -132,6 +132,22 @@ async fn a_copy_of_the_memory_is_the_second_way() {
     driver.prepare(&spec()).await.unwrap();
     starts(&driver, &spec()).await;
     assert_eq!(*told.lock().unwrap(), [Start::Copy]);
+}
+
+/// A machine drops the connections that it took before it heard that it was woken.
+#[tokio::test]
+async fn connections_that_are_lost_at_first_are_made_again() {
+    let host = host();
+    host.set_fault("lose connections");
+    let (driver, told) = server(&host);
+    driver.prepare(&spec()).await.unwrap();
+    let id = new_id();
+    driver.ensure(id, &spec()).await.unwrap();
+    assert_eq!(*told.lock().unwrap(), [Start::Clone], "and not in another way");
+    driver.suspend(id).await.unwrap();
+    driver.resume(id).await.unwrap();
+    Guest::connect(&driver, id).await.unwrap().hello().await.unwrap();
+    driver.remove(id).await.unwrap();
 }
 
 /// A kernel, an image or a VMM that was replaced is no longer what the golden machine was made of.

@@ -163,6 +163,28 @@ fn kill_vmm(host: &MachineHost, id: SandboxId) {
     kill(pid_on_record(&host.config.state_dir.join("warm"), id, "launcher"));
 }
 
+/// Whatever a server is doing for later when it is told to end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_ends_takes_its_own_with_it() {
+    let Some(host) = host(2) else { return };
+    let (driver, told) = server(&host);
+    driver.prepare(&spec()).await.unwrap();
+    let kept = spares(&host);
+    let id = new_id();
+    driver.ensure(id, &spec()).await.unwrap();
+    driver.close().await;
+    assert_eq!(spares(&host), BTreeSet::new());
+    let observed = driver.observe(id).await.unwrap();
+    assert!(observed.is_some(), "what runs goes on");
+    // It may still be asked for sandboxes, but keeps nothing for others.
+    starts(&driver, &spec()).await;
+    driver.close().await;
+    assert_eq!(*told.lock().unwrap(), [Start::Spare, Start::Clone]);
+    assert_eq!(spares(&host), BTreeSet::new());
+    remove_without_a_trace(&host, id).await;
+    assert!(kept.into_iter().all(|id| is_gone(&host, id)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_server_sweeps_away_those_of_a_dead_one() {
     let Some(host) = host(2) else { return };
