@@ -19,6 +19,11 @@ pub trait Maker: Sync {
     /// What the rows call it.
     fn name(&self) -> &'static str;
 
+    /// Has all there that is made ahead.
+    async fn prepare(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes one; it is up when this returns.
     async fn create(&self) -> Result<Box<dyn Made>>;
 }

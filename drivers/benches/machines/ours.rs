@@ -49,9 +49,9 @@ impl Ours {
         Self { name, start, told, driver, sandboxes, spec }
     }
 
-    /// Boots ahead what its machines begin with.
-    pub async fn prepare(&self) -> Result<()> {
-        Ok(self.driver.prepare(&self.spec).await?)
+    /// Ends what was made ahead and is of no more use.
+    pub async fn close(&self) {
+        self.driver.close().await;
     }
 
     /// Removes every machine of any driver with the same state directory.
@@ -75,6 +75,13 @@ impl Ours {
 impl Maker for Ours {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    async fn prepare(&self) -> Result<()> {
+        if self.start == Start::Boot {
+            return Ok(());
+        }
+        Ok(self.driver.prepare(&self.spec).await?)
     }
 
     async fn create(&self) -> Result<Box<dyn Made>> {

@@ -32,6 +32,7 @@ impl Rounds {
         let mut taken: [Vec<Timeline>; N] = std::array::from_fn(|_| Vec::new());
         let mut n_others = [0; N];
         for (round, at) in turns(what, self.n, makers.map(Maker::name)) {
+            makers[at].prepare().await?;
             let creating = async {
                 let machine = makers[at].create().await?;
                 made::run(machine.guest()).await?;

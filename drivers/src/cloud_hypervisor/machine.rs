@@ -24,6 +24,7 @@ use super::{
     convert::{self, DISK, Landlock, MEMORY, Memory, Net, SNAPSHOT, Then},
     images,
     launch::{self, User, View},
+    limits::{limit_cpu, n_vmm_threads, starting_limits},
     network::Network,
     version::Version,
     vsock::{self, Door},
@@ -45,10 +46,6 @@ use crate::{
     spec::{Limits, Spec},
 };
 
-/// What the VMM itself needs besides the machine's memory.
-const VMM_MIB: u32 = 128;
-/// The VMM's own threads, and one for each queue of its devices.
-const VMM_THREADS: u32 = 64;
 /// Between two looks for the API of a VMM that was just started.
 const API_RETRY: Duration = Duration::from_millis(2);
 /// Between two tries to speak to a machine that was just woken.
@@ -189,6 +186,7 @@ impl Machine {
             let ended = timeout(GOLDEN_END, launcher.end()).await;
             ended.map_err(|_| Failure::timed_out("the VMM of a golden machine does not end"))?;
         } else {
+            limit_cpu(&record, spec)?;
             record.inside = Some(process);
         }
         directory.write(&record)?;
@@ -208,7 +206,8 @@ impl Machine {
         launch: Launch,
         mut record: Record,
     ) -> Result<Started> {
-        let groups = Groups::make(&self.hold.id.to_string(), &vmm_limits(spec), &self.promise)?;
+        let limits = starting_limits(spec);
+        let groups = Groups::make(&self.hold.id.to_string(), &limits, &self.promise)?;
         let mut launcher = Launcher::start(launch)?;
         record.launcher = Some(launcher.process);
         record.groups.clone_from(&groups.directories);
@@ -240,7 +239,7 @@ impl Machine {
             kvm: config.kvm.clone(),
             tun: Network::of(config).map(|network| network.tun().to_owned()),
         };
-        let n_processes = VMM_THREADS + convert::n_cpus(spec);
+        let n_processes = n_vmm_threads(spec);
         let kvm_group = kvm_group(&config.kvm)?;
         let user = uid.map(|uid| User { uid, kvm_group, n_processes });
         let bwrap = program::find_bwrap(&config.bwrap)?;
@@ -447,15 +446,6 @@ pub(super) fn kvm_group(kvm: &Path) -> Result<Option<u32>> {
     const GROUP_USES: u32 = 0o060;
     let found = fs::metadata(kvm).doing("look at", kvm)?;
     Ok((found.mode() & GROUP_USES == GROUP_USES && found.gid() != 0).then(|| found.gid()))
-}
-
-/// What the VMM's control groups allow it.
-fn vmm_limits(spec: &Spec) -> Limits {
-    Limits {
-        memory_mib: spec.limits.memory_mib.saturating_add(VMM_MIB),
-        n_pids: VMM_THREADS + convert::n_cpus(spec),
-        ..spec.limits
-    }
 }
 
 /// Makes a disk with an empty file system, which takes no room before something is written to it.

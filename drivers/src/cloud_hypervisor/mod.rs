@@ -8,6 +8,7 @@ mod convert;
 mod images;
 mod launch;
 mod lifecycle;
+mod limits;
 mod machine;
 mod network;
 mod spares;

@@ -34,7 +34,7 @@ const MOST_KINDS: usize = 4;
 /// What a host's network was is known for this long.
 const MOST_AGE: Duration = Duration::from_secs(600);
 /// The sandbox that was just made has the processors first.
-const REST: Duration = Duration::from_millis(250);
+const REST: Duration = Duration::from_secs(1);
 
 /// Sandboxes that can have the same VMM.
 #[derive(Debug, Clone)]

@@ -24,6 +24,7 @@ use super::{
     client::Client,
     convert::{self, API, MEMORY, SNAPSHOT, Then, VSOCK},
     lifecycle::Sandbox,
+    limits::limit_cpu,
     machine::{Machine, Started, answers_in_a_version, lastingly},
     warm::{CONFIG, Stamp},
     wire::VmState,
@@ -133,6 +134,9 @@ impl Machine {
     pub async fn let_run(&self) -> Result<()> {
         let (run, directory) = (self.run(), &self.hold.directory);
         let client = Client::new(&*run);
+        if let Some(record) = directory.read()? {
+            limit_cpu(&record, &directory.spec()?)?;
+        }
         if client.info().await?.state == VmState::Paused {
             client.resume().await?;
         }

@@ -114,7 +114,7 @@ pub fn remove_all(driver: Arc<dyn Driver>) {
 }
 
 /// The record of a sandbox.
-fn record(state_dir: &Path, id: SandboxId) -> serde_json::Value {
+pub fn record(state_dir: &Path, id: SandboxId) -> serde_json::Value {
     let path = state_dir.join("sandboxes").join(id.to_string()).join("record.json");
     serde_json::from_slice(&fs::read(path).expect("a record")).expect("a record is JSON")
 }

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::{
     hypervisor::Hypervisor,
-    local_host::{pid_on_record, remove_all},
+    local_host::{pid_on_record, record, remove_all},
     network::world,
     traces::Host,
 };
@@ -66,6 +66,17 @@ impl MachineHost {
     /// Has the stand-in do something wrong: a word and a name, such as `refuse vm.boot`.
     pub fn set_fault(&self, fault: &str) {
         fs::write(&self.config.initramfs, format!("{fault}\n")).expect("a file");
+    }
+
+    /// What its control groups allow of the processors: of each 100 ms so many microseconds, whatever the
+    /// version.
+    pub fn quota(&self, id: SandboxId) -> Option<u32> {
+        let groups = record(&self.config.state_dir, id)["groups"].take();
+        let groups: Vec<PathBuf> = serde_json::from_value(groups).expect("groups are paths");
+        let read =
+            |file: &str| groups.iter().find_map(|group| fs::read_to_string(group.join(file)).ok());
+        let quota = read("cpu.max").or_else(|| read("cpu.cfs_quota_us"))?;
+        quota.split_whitespace().next()?.parse().ok()
     }
 
     /// The process of the VMM.

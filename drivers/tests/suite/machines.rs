@@ -17,7 +17,7 @@ use std::{
 
 use domain::id::SandboxId;
 use drivers::{
-    Driver as _, ErrorKind, Limitation, Suspend as _,
+    Driver as _, ErrorKind, Limitation, Limits, Spec, Suspend as _,
     cloud_hypervisor::{
         CloudHypervisor, CloudHypervisorConfig,
         client::Client,
@@ -94,6 +94,16 @@ async fn a_machine_outlives_its_server() {
 async fn a_server_may_be_killed_at_any_instant() {
     let host = MachineHost::new();
     traces::a_server_may_be_killed_at_any_instant(&host, |id| server(&host, id), 30).await;
+}
+
+/// More than its share of the processors is for its start alone.
+#[tokio::test]
+async fn a_machine_that_is_up_has_its_share_of_the_processors() {
+    let host = MachineHost::new();
+    let limits = Limits { cpu_milli: 1500, ..spec().limits };
+    let sandbox = Sandbox::with(host.driver(), &Spec { limits, ..spec() }).await;
+    assert!(host.quota(sandbox.id).is_none_or(|quota| quota == 150_000));
+    remove_without_a_trace(&host, sandbox.id).await;
 }
 
 #[tokio::test]

@@ -124,6 +124,24 @@ impl Groups {
         Err(Failure::host(format!("the host does not let {names} be limited any more{refusals}")))
     }
 
+    /// Gives what is in the groups another share of the processors, where they limit that.
+    pub fn limit_cpu(&self, limits: &Limits) -> Result<()> {
+        for directory in &self.directories {
+            for version in [Version::One, Version::Two] {
+                let settings = settings(version, Controller::Cpu, limits);
+                // A group is of one version, and has the files of that.
+                if !settings.iter().all(|(file, ..)| directory.join(file).exists()) {
+                    continue;
+                }
+                for (file, value, _) in settings {
+                    let path = directory.join(file);
+                    fs::write(&path, value).doing("limit", &path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Puts a process, and all that it will start, into the groups.
     pub fn join(&self, pid: i32) -> Result<()> {
         for directory in &self.directories {

@@ -88,6 +88,8 @@ async fn a_sandbox_takes_a_spare_and_another_is_made() {
     let guest = Guest::connect(&driver, id).await.unwrap();
     let sandbox = Sandbox { driver: std::sync::Arc::new(driver.clone()), id, guest };
     assert_eq!(sandbox.printed("echo $A; pwd").await, "b c\n/workspace\n");
+    let quota = spec().limits.cpu_milli * 100;
+    assert!(host.quota(id).is_none_or(|is| is == quota), "what it takes to start is over");
     wait_until(|| !spares(&host).contains(&first) && spares(&host).len() == 1, "another is made");
     // The next server knows the sandbox and nothing of where it came from.
     drop(sandbox);
@@ -98,6 +100,7 @@ async fn a_sandbox_takes_a_spare_and_another_is_made() {
     assert_eq!(driver.ensure(id, &own).await.unwrap(), observed, "adopted");
     driver.suspend(id).await.unwrap();
     driver.resume(id).await.unwrap();
+    assert!(host.quota(id).is_none_or(|is| is == quota), "once more");
     Guest::connect(&driver, id).await.unwrap().hello().await.unwrap();
     remove_without_a_trace(&host, id).await;
     assert!(is_gone(&host, first), "nor is anything left under the name that it had");
