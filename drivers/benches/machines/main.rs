@@ -53,7 +53,8 @@ const SAMPLES_EMULATED: usize = 12;
 const NOTES: [&str; 4] = [
     "bare: the same VMM, kernel, image, disk and memory without jail, network, control groups, locks and \
      records; its disks are made before.",
-    "ours: in a VMM that was started ahead, as the next of several creates finds one; no spare: in a new one.",
+    "ours: in a VMM that was started ahead, as the next of several creates finds one; no spare: in a \
+     new one.",
     "p99: of fewer than 100 measurements, the worst.",
     "goal: a warm create to its first command takes at most 1.25 of the bare VMM's time.",
 ];

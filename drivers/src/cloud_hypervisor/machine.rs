@@ -43,7 +43,7 @@ use crate::{
         program,
         record::{Record, private_directory},
     },
-    spec::{Limits, Spec},
+    spec::Spec,
 };
 
 /// Between two looks for the API of a VMM that was just started.
