@@ -60,7 +60,7 @@ async fn a_server_that_is_about_to_die() {
             };
             let driver = CloudHypervisor::new(config);
             driver.prepare(&spec()).await.unwrap();
-            drop(driver.ensure(id, &spec()).await.unwrap());
+            driver.ensure(id, &spec()).await.unwrap();
         }
         _ => drop(driver.ensure(id, &spec()).await.unwrap()),
     }
