@@ -141,6 +141,10 @@ fn add<const N: usize>(
         for (ours, bare) in ours.iter().zip(bare) {
             table.add(&what, names[0], "ms", 1, (millis(*ours), millis(*bare)));
         }
+        // One that waited is not spawned.
+        if ours.is_empty() {
+            continue;
+        }
         let worst = (millis(p99(ours)), millis(p99(bare)));
         table.add(&format!("{what}, p99"), names[0], "ms", ours.len(), worst);
     }

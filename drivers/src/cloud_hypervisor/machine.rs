@@ -50,8 +50,10 @@ use crate::{
 const API_RETRY: Duration = Duration::from_millis(2);
 /// Between two tries to speak to a machine that was just woken.
 const WAKE_RETRY: Duration = Duration::from_millis(10);
+/// What was asked for just as a machine woke may never be answered.
+const WAKE_CONNECT: Duration = Duration::from_secs(2);
 /// No try begins later than this.
-const WAKING: Duration = Duration::from_secs(5);
+const WAKING: Duration = Duration::from_secs(8);
 /// A VMM that was told to ends within this.
 const GOLDEN_END: Duration = Duration::from_secs(10);
 
@@ -300,7 +302,10 @@ impl Machine {
 
     /// Opens a connection to the first process of a machine.
     pub async fn control(&self) -> Result<MachineControl> {
-        let stream = vsock::connect(&self.run(), MACHINE_PORT).await?;
+        let run = self.run();
+        let connecting = timeout(WAKE_CONNECT, vsock::connect(&run, MACHINE_PORT)).await;
+        let stream =
+            connecting.map_err(|_| Failure::timed_out("the machine takes no connection"))??;
         MachineControl::over(Box::new(stream)).await.map_err(silent)
     }
 
@@ -402,6 +407,11 @@ impl Ready {
     }
 }
 
+/// Whether a connection that failed so may just have been lost.
+const fn is_loss(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Host | ErrorKind::TimedOut)
+}
+
 /// Asks again over another connection when one is lost: a machine that was just woken may take some before
 /// its devices hear that it was, and then drops them.
 pub(super) async fn lastingly<T, Answer>(ask: impl Fn() -> Answer) -> Result<T>
@@ -411,7 +421,7 @@ where
     let give_up_at = Instant::now() + WAKING;
     loop {
         match ask().await {
-            Err(failure) if failure.kind == ErrorKind::Host && Instant::now() < give_up_at => {
+            Err(failure) if is_loss(failure.kind) && Instant::now() < give_up_at => {
                 tokio::time::sleep(WAKE_RETRY).await;
             }
             asked => return asked,
