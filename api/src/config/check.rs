@@ -5,6 +5,9 @@ use billing::meter::Grid;
 use super::{Config, ConfigError};
 use crate::blobs;
 
+/// Each is a process with a network and a user of its own, of each of a few kinds.
+const MOST_SPARES: u32 = 64;
+
 impl Config {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let refuse = |text: String| Err(ConfigError(text));
@@ -24,6 +27,9 @@ impl Config {
             if value == 0 {
                 return refuse(format!("{name} must be at least 1"));
             }
+        }
+        if self.machine_spares > MOST_SPARES {
+            return refuse(format!("machine_spares must be at most {MOST_SPARES}"));
         }
         if let Some(url) = &self.public_url
             && !(url.starts_with("http://") || url.starts_with("https://"))
@@ -106,6 +112,7 @@ mod tests {
         for (text, name) in [
             (refused(|c| c.sandbox_pids = 0), "sandbox_pids"),
             (refused(|c| c.idle_timeout_ms = Some(0)), "idle_timeout_ms"),
+            (refused(|c| c.machine_spares = 65), "machine_spares"),
             (refused(|c| c.public_url = Some("example.org".into())), "public_url"),
             (refused(|c| c.database_url = Some("mysql://x".into())), "database_url"),
             (refused(|c| c.default_plan = "gold".into()), "default_plan"),

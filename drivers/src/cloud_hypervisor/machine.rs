@@ -11,12 +11,8 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use domain::{egress::EgressPolicy, id::SandboxId};
-use protocol::{AGENT_PORT, MACHINE_PORT};
-use tokio::{
-    net::UnixStream,
-    process::Command,
-    time::{Instant, timeout},
-};
+use protocol::AGENT_PORT;
+use tokio::{net::UnixStream, process::Command, time::timeout};
 
 use super::{
     CloudHypervisorConfig,
@@ -28,16 +24,16 @@ use super::{
     network::Network,
     version::Version,
     vsock::{self, Door},
+    waking::lastingly,
     warm::{Golden, Stamp, Way},
 };
 use crate::{
-    driver::ErrorKind,
-    guest::{Begin, Card, Guest, MachineControl},
+    guest::{Begin, Card},
     jail::{
         self,
         failure::{Doing, Failure, Result},
         groups::{Groups, Promise},
-        hold::{Hold, silent},
+        hold::Hold,
         launcher::{self, Launch, Launcher, Script},
         processes::Process,
         program,
@@ -48,12 +44,6 @@ use crate::{
 
 /// Between two looks for the API of a VMM that was just started.
 const API_RETRY: Duration = Duration::from_millis(2);
-/// Between two tries to speak to a machine that was just woken.
-const WAKE_RETRY: Duration = Duration::from_millis(10);
-/// What was asked for just as a machine woke may never be answered.
-const WAKE_CONNECT: Duration = Duration::from_secs(2);
-/// No try begins later than this.
-const WAKING: Duration = Duration::from_secs(8);
 /// A VMM that was told to ends within this.
 const GOLDEN_END: Duration = Duration::from_secs(10);
 
@@ -294,28 +284,10 @@ impl Machine {
         lastingly(move || async move {
             let mut machine = self.control().await?;
             let (id, n_pids, now) = (self.hold.id, limits.n_pids, now()?);
-            machine.begin(&Begin { id, env, n_pids, now, network: card }).await.map_err(silent)
+            Ok(machine.begin(&Begin { id, env, n_pids, now, network: card }).await?)
         })
         .await?;
         self.hello().await
-    }
-
-    /// Opens a connection to the first process of a machine.
-    pub async fn control(&self) -> Result<MachineControl> {
-        let run = self.run();
-        let connecting = timeout(WAKE_CONNECT, vsock::connect(&run, MACHINE_PORT)).await;
-        let stream =
-            connecting.map_err(|_| Failure::timed_out("the machine takes no connection"))??;
-        MachineControl::over(Box::new(stream)).await.map_err(silent)
-    }
-
-    /// Waits until the agent answers.
-    pub async fn hello(&self) -> Result<()> {
-        lastingly(move || async move {
-            let guest = Guest::over(Box::new(self.connect().await?)).await.map_err(silent)?;
-            guest.hello().await.map(drop).map_err(silent)
-        })
-        .await
     }
 
     /// Makes the machine's network, if it is to have one.
@@ -404,28 +376,6 @@ impl Ready {
     /// Whether the VMM still waits, and whoever waits for its end.
     pub fn is_alive(&self) -> bool {
         self.started.process.is_alive() && self.started.launcher.process.is_alive()
-    }
-}
-
-/// Whether a connection that failed so may just have been lost.
-const fn is_loss(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Host | ErrorKind::TimedOut)
-}
-
-/// Asks again over another connection when one is lost: a machine that was just woken may take some before
-/// its devices hear that it was, and then drops them.
-pub(super) async fn lastingly<T, Answer>(ask: impl Fn() -> Answer) -> Result<T>
-where
-    Answer: Future<Output = Result<T>>,
-{
-    let give_up_at = Instant::now() + WAKING;
-    loop {
-        match ask().await {
-            Err(failure) if is_loss(failure.kind) && Instant::now() < give_up_at => {
-                tokio::time::sleep(WAKE_RETRY).await;
-            }
-            asked => return asked,
-        }
     }
 }
 

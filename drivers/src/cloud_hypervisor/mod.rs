@@ -15,6 +15,7 @@ mod spares;
 mod suspend;
 mod version;
 pub mod vsock;
+mod waking;
 mod warm;
 pub mod wire;
 

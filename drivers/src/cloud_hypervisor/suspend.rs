@@ -25,7 +25,8 @@ use super::{
     convert::{self, API, MEMORY, SNAPSHOT, Then, VSOCK},
     lifecycle::Sandbox,
     limits::limit_cpu,
-    machine::{Machine, Started, answers_in_a_version, lastingly},
+    machine::{Machine, Started, answers_in_a_version},
+    waking::lastingly,
     warm::{CONFIG, Stamp},
     wire::VmState,
 };
@@ -33,7 +34,7 @@ use crate::{
     driver::ErrorKind,
     jail::{
         failure::{Doing, Failure, Result},
-        hold::{Held, silent},
+        hold::Held,
         record::{Mark, private_directory},
     },
 };
@@ -142,7 +143,7 @@ impl Machine {
         }
         lastingly(move || async move {
             let mut machine = self.control().await?;
-            machine.refresh(directory.set(Mark::Held)?).await.map_err(silent)
+            Ok(machine.refresh(directory.set(Mark::Held)?).await?)
         })
         .await?;
         self.hello().await?;
