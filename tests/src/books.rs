@@ -160,6 +160,23 @@ impl World {
         }
     }
 
+    /// Makes accounts due whose sandboxes are now known to have lived through a window that is not
+    /// settled. A server's own loop may have settled them after the clock moved and before anybody
+    /// looked who is alive, and then they would be due in a window's time only: in real time that is
+    /// the order of things, in a story it is chance.
+    pub(crate) async fn wakes_books(&self) {
+        let (now, grid) =
+            (self.now().timestamp_micros(), self.window().num_microseconds().unwrap());
+        let end = format!("(m.settled_until / {grid} + 1) * {grid}");
+        let behind = format!(
+            "update billing_accounts set due_at = {now} where due_at > {now} and org_id in (
+               select m.org_id from meters m join sandboxes s on s.id = m.sandbox_id
+               where m.metric = 'compute_unit_seconds' and m.closed_at is null
+                 and {end} <= {now} and {end} <= s.seen_alive_at and {end} <= s.expires_at)"
+        );
+        self.executes(&behind).await;
+    }
+
     /// Settles whoever is due at any server until nobody is.
     pub async fn settles_books(&self) {
         let settled = async || {

@@ -204,6 +204,11 @@ impl World {
         invariants::files_below(&self.folder.path().join("artifacts"))
     }
 
+    /// How long a window of usage is.
+    pub(crate) fn window(&self) -> chrono::TimeDelta {
+        chrono::TimeDelta::seconds(self.start.config.usage_window_seconds.into())
+    }
+
     /// Its address, for programs.
     #[must_use]
     pub fn database_url(&self) -> &str {
@@ -349,6 +354,7 @@ impl World {
                 .await;
         }
         self.counts_minutes().await;
+        self.wakes_books().await;
         self.settles_books().await;
         self.reconciled().await;
     }
