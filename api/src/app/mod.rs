@@ -21,6 +21,7 @@ pub mod previews;
 pub mod projects;
 pub mod readiness;
 pub mod sandboxes;
+pub mod sightings;
 pub mod signing_keys;
 pub mod tenants;
 pub mod usage;
@@ -100,6 +101,8 @@ pub struct App {
     pub prices: billing::prices::Remembered,
     /// Connections to the agents inside sandboxes.
     pub guests: guests::Guests,
+    /// When this process last knew each sandbox alive.
+    pub sightings: sightings::Sightings,
     /// The commands that this process follows.
     pub runner: Runner,
     /// Ends streams, so that their clients go elsewhere; set first.
@@ -139,6 +142,7 @@ impl App {
             signer: Signer::default(),
             prices: billing::prices::Remembered::default(),
             guests: guests::Guests::default(),
+            sightings: sightings::Sightings::default(),
             runner: Runner::default(),
             bus: Bus::default(),
             draining: CancellationToken::new(),

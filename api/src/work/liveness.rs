@@ -18,7 +18,8 @@ use crate::app::{
 
 /// A sandbox that dies is noticed within this.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How often `seen_alive_at` is written; the most that a crash of the whole host leaves unbilled.
+/// How often `seen_alive_at` is written; the most that a crash of the whole host, or of the server with
+/// the sandbox, leaves unbilled. A sandbox that dies alone was seen [`PAUSE`] ago.
 const WRITE_EVERY: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
 /// A sandbox that became ready this recently may be missing from a list that is older.
 const YOUNG: chrono::TimeDelta = chrono::TimeDelta::seconds(2);
@@ -43,6 +44,7 @@ pub async fn round(app: &Arc<App>) -> Result<()> {
     let mut missing = Vec::new();
     for sandbox in ready {
         if running.contains(&sandbox.id) {
+            app.sightings.note(sandbox.id, asked_at);
             if sandbox.seen_alive_at.is_none_or(|seen| asked_at - seen >= WRITE_EVERY) {
                 alive.push(sandbox.id);
             }
@@ -63,7 +65,7 @@ pub async fn round(app: &Arc<App>) -> Result<()> {
     let wanted: BTreeSet<SandboxId> =
         sandboxes.on_host(app.db.read(), &app.config.host).await?.iter().map(|s| s.id).collect();
     app.guests.keep(&wanted);
-    app.runner.keep(&wanted);
+    app.sightings.keep(&wanted);
     remove_strangers(app, &running, &wanted).await
 }
 
@@ -81,7 +83,7 @@ pub async fn end_if_lost(app: &Arc<App>, sandbox: &Sandbox) -> Result<bool> {
         return Ok(false);
     }
     let now = app.clock.now();
-    let seen = app.runner.last_contact(sandbox.id).max(sandbox.seen_alive_at);
+    let seen = app.sightings.last_of(sandbox.id).max(sandbox.seen_alive_at);
     let at = seen.or(sandbox.ready_at).unwrap_or(now).min(sandbox.end_at(now));
     let tx = app.db.begin().await?;
     let step = sandbox.phase.learn(Fact::Lost);

@@ -3,16 +3,16 @@
 //! another one, which resumes at the last stored chunk.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use domain::{
     collect::CollectStatus,
     command::{Command, Status},
-    id::{CommandId, SandboxId},
+    id::CommandId,
 };
 use drivers::guest::{Guest, GuestError, GuestErrorKind, Reason, StartCommand};
 use store::Everyone;
@@ -44,25 +44,9 @@ const BATCH: u32 = 100;
 #[derive(Debug, Default)]
 pub struct Runner {
     following: Mutex<HashSet<CommandId>>,
-    contacts: Mutex<HashMap<SandboxId, DateTime<Utc>>>,
 }
 
 impl Runner {
-    /// When a command of this sandbox last said something.
-    pub fn last_contact(&self, sandbox: SandboxId) -> Option<DateTime<Utc>> {
-        self.contacts.lock().unwrap_or_else(PoisonError::into_inner).get(&sandbox).copied()
-    }
-
-    /// Drops what is known of all sandboxes but these.
-    pub fn keep(&self, wanted: &BTreeSet<SandboxId>) {
-        let mut contacts = self.contacts.lock().unwrap_or_else(PoisonError::into_inner);
-        contacts.retain(|id, _| wanted.contains(id));
-    }
-
-    fn contact(&self, sandbox: SandboxId, at: DateTime<Utc>) {
-        self.contacts.lock().unwrap_or_else(PoisonError::into_inner).insert(sandbox, at);
-    }
-
     fn begin(&self, id: CommandId) -> bool {
         self.following.lock().unwrap_or_else(PoisonError::into_inner).insert(id)
     }

@@ -183,7 +183,7 @@ impl Pump<'_> {
             commands().evict_logs(&tx, self.command.id, MAX_LOG_BYTES).await?;
         }
         tx.commit().await?;
-        self.app.runner.contact(self.command.sandbox_id, self.app.clock.now());
+        self.app.sightings.note(self.command.sandbox_id, self.app.clock.now());
         self.app.bus.publish(Nudge::Command(self.command.id));
         if active {
             let acknowledged = self.guest.acknowledge(self.command.id, last).await;
@@ -218,7 +218,7 @@ impl Pump<'_> {
         let everyone = store::sandboxes(Everyone::for_worker("runner"));
         let now = self.app.clock.now();
         everyone.touch_activity(self.app.db.write(), self.command.sandbox_id, now).await?;
-        self.app.runner.contact(self.command.sandbox_id, self.app.clock.now());
+        self.app.sightings.note(self.command.sandbox_id, self.app.clock.now());
         self.app.bus.publish(Nudge::Command(self.command.id));
         // Only memory is at stake: the agent forgets by itself in time.
         if let Err(error) = self.guest.forget(self.command.id).await {
