@@ -11,10 +11,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use tests::serving::Installation;
 
 use crate::{
     http::{self, Connection},
-    server::Installation,
     table::Table,
 };
 

@@ -11,12 +11,12 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
+use tests::serving::Installation;
 use tokio::task::LocalSet;
 
 use crate::{
     http::{self, Connection},
     postgres::{Pgbench, Postgres},
-    server::Installation,
     statements,
     table::{Table, millis},
 };

@@ -9,11 +9,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use tests::serving::Installation;
 use tokio::process::Command;
 
 use crate::{
     http::{self, Connection},
-    server::Installation,
     table::{Table, millis},
 };
 

@@ -4,13 +4,13 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use serde_json::json;
+use tests::serving::{Installation, Server};
 
 use crate::{
     bare::Bare,
     http::{self, Connection, Measured},
     postgres::Postgres,
     run,
-    server::{Installation, Server},
     table::{Table, median, millis},
 };
 

@@ -22,10 +22,6 @@ mod run;
 mod statements;
 mod table;
 
-#[expect(dead_code, reason = "the crash tests, whose file it is, also kill it")]
-#[path = "../tests/crash/server.rs"]
-mod server;
-
 #[expect(dead_code, reason = "the story of the broker, whose file it is, also breaks it")]
 #[expect(clippy::unwrap_used, reason = "a broker that does not start ends the measurement")]
 #[path = "../tests/broker/rabbit.rs"]

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use tests::serving::Installation;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -17,7 +18,6 @@ use tokio::{
 
 use crate::{
     http::{self, Connection},
-    server::Installation,
     table::{Table, millis},
 };
 

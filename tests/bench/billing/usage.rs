@@ -4,12 +4,12 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
+use tests::serving::{Installation, Server};
 
 use super::{check, history::History};
 use crate::{
     http::{self, Connection},
     postgres::{self, Postgres},
-    server::{Installation, Server},
     statements,
     table::{Table, millis},
 };

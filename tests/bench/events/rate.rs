@@ -9,13 +9,14 @@ use anyhow::{Context, Result, ensure};
 use api::clock::{Clock, SystemClock};
 use domain::id::SandboxId;
 use store::{Everyone, outbox::NewEvent};
+use tests::serving::Installation;
 
 use super::{
     EXCHANGE, QUEUE, Stage,
     bare::{Bare, Sample},
     empty, usage,
 };
-use crate::{server::Installation, table::Table};
+use crate::table::Table;
 
 const ROUNDS: usize = 5;
 const SUBJECTS: u32 = 1_000;

@@ -6,12 +6,14 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 use store::testing;
-use tests::Database;
-
-use crate::{
+use tests::{
+    Database,
     chance::{self, Chance},
-    stage::{Stage, cannot_run_sandboxes},
+    run::skipped,
+    serving::cannot_run_sandboxes,
 };
+
+use crate::stage::Stage;
 
 tests::stories![a_server_that_is_killed_while_it_writes];
 
@@ -21,7 +23,7 @@ const MOST: Duration = Duration::from_millis(700);
 
 async fn a_server_that_is_killed_while_it_writes(database: Database) {
     if let Some(reason) = cannot_run_sandboxes().await {
-        return chance::skipped("artifacts", &reason);
+        return skipped("artifacts", &reason);
     }
     let (seed, points) = (chance::seed(), chance::number("ARTIFACT_POINTS").unwrap_or(POINTS));
     println!("{}: CRASH_SEED={seed} ARTIFACT_POINTS={points}", database.name());
@@ -46,14 +48,14 @@ async fn a_server_that_is_killed_while_it_writes(database: Database) {
         let life = chance.up_to(MOST);
         // The one sleep: when the server dies is what this is about.
         tokio::time::sleep(life).await;
-        stage.kills_server().await;
+        stage.servers.kill().await;
         let answered = asked.await.unwrap().is_ok();
         let left = stage.blobs().len();
         println!(
             "{}: point {point}: killed after {life:.0?}, answered: {answered}, files: {left}",
             database.name()
         );
-        stage.starts_server().await;
+        stage.servers.start().await;
         let made = stage.copies(&sandbox, "f", &key).await;
         assert_eq!(made["sizeBytes"], 50_331_648);
         let kept: Vec<_> = stage.blobs();

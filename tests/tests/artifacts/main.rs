@@ -8,16 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "whoever reads a failure needs the seed and the points")]
 
-#[expect(dead_code, reason = "nothing of these stories runs beside their one stream of chance")]
-#[path = "../crash/chance.rs"]
-mod chance;
-#[expect(dead_code, reason = "the load of these stories needs less of it")]
-#[path = "../crash/client.rs"]
-mod client;
 mod kills;
 mod memory;
 mod s3;
-#[expect(dead_code, reason = "nobody looks into the log, and nothing panics while it serves")]
-#[path = "../crash/server.rs"]
-mod server;
 mod stage;

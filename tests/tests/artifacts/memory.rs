@@ -2,12 +2,9 @@
 
 use std::fs;
 
-use tests::Database;
+use tests::{Database, chance, run::skipped, serving::cannot_run_sandboxes};
 
-use crate::{
-    chance,
-    stage::{Stage, cannot_run_sandboxes},
-};
+use crate::stage::Stage;
 
 /// What a server may take, whatever the size of an artifact.
 const MOST_KIB: u64 = 256 << 10;
@@ -26,11 +23,11 @@ fn status(pid: u32, name: &str) -> u64 {
 
 async fn passes(_: Database) {
     if let Some(reason) = cannot_run_sandboxes().await {
-        return chance::skipped("artifacts", &reason);
+        return skipped("artifacts", &reason);
     }
     let mib: u64 = chance::number("ARTIFACT_MIB").unwrap_or(300);
     let stage = Stage::set(vec![("CROWNEST_SANDBOX_DISK_MIB", "8192".to_owned())]).await;
-    let pid = stage.server.as_ref().unwrap().pid().unwrap();
+    let pid = stage.servers.pid();
     if let Ok(group) = std::env::var("ARTIFACT_GROUP") {
         fs::write(format!("{group}/cgroup.procs"), pid.to_string()).unwrap();
         println!("the server runs in {group}");

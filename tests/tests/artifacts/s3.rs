@@ -5,10 +5,10 @@ use std::{path::Path, process::Stdio, time::Duration};
 
 use reqwest::Method;
 use serde_json::json;
-use tests::{Database, run::skipped};
+use tests::{Database, run::skipped, serving::cannot_run_sandboxes};
 use tokio::process::{Child, Command};
 
-use crate::stage::{Stage, cannot_run_sandboxes};
+use crate::stage::Stage;
 
 #[test]
 fn artifacts_are_kept_in_a_bucket() {
@@ -125,10 +125,10 @@ async fn are_kept(_: Database) {
         }
     };
     tokio::time::timeout(PATIENCE, begun).await.expect("an upload in parts");
-    stage.kills_server().await;
+    stage.servers.kill().await;
     assert!(asked.await.unwrap().is_err());
     assert_eq!(service.n_uploads().await, 1);
-    stage.starts_server().await;
+    stage.servers.start().await;
     let swept = async {
         while service.n_uploads().await + service.n_objects().await > 0 {
             tokio::time::sleep(LOOK_AGAIN).await;

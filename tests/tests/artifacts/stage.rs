@@ -6,19 +6,12 @@ use std::{
     time::Duration,
 };
 
-use drivers::{
-    Driver, ErrorKind,
-    local::{Local, LocalConfig},
-};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::program;
-use tokio::sync::watch;
-
-use crate::{
-    client::{Client, Door},
-    server::{Installation, Server},
+use tests::{
+    program,
+    serving::{Client, Installation, Turns},
 };
 
 /// A server that does not answer after this is not waited for.
@@ -26,22 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Stage {
     pub client: Client,
-    pub installation: Installation,
-    pub server: Option<Server>,
-    door: watch::Sender<Door>,
+    pub servers: Turns,
     _folder: TempDir,
-}
-
-/// Why this host cannot run local sandboxes, if it cannot.
-pub async fn cannot_run_sandboxes() -> Option<String> {
-    let folder = tempfile::tempdir().unwrap();
-    let agent = program::folder().join("crownest-guest");
-    assert!(agent.is_file(), "there is no {}; scripts/build makes it", agent.display());
-    match Local::new(LocalConfig::new(folder.path(), agent)).check().await {
-        Ok(_) => None,
-        Err(error) if error.kind == ErrorKind::Unsupported => Some(error.to_string()),
-        Err(error) => panic!("the host does not say whether it can run sandboxes: {error}"),
-    }
 }
 
 impl Stage {
@@ -50,26 +29,10 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         let installation = Installation::new(&program::folder(), folder.path(), settings);
         let made = installation.bootstrap("artifacts").await.unwrap();
-        let (door, behind) = watch::channel(Door::default());
-        let client = Client::new(behind, made["apiKey"].as_str().unwrap());
-        let mut stage = Self { client, installation, server: None, door, _folder: folder };
-        stage.starts_server().await;
-        stage
-    }
-
-    pub async fn starts_server(&mut self) {
-        let mut server = self.installation.start().unwrap();
-        let address = server.address().await.unwrap();
-        self.server = Some(server);
-        self.door.send_modify(|door| door.url = Some(format!("http://{address}")));
-    }
-
-    pub async fn kills_server(&mut self) {
-        self.server.take().unwrap().kill().await.unwrap();
-        self.door.send_modify(|door| {
-            door.epoch += 1;
-            door.url = None;
-        });
+        let mut servers = Turns::of(installation);
+        servers.start().await;
+        let client = servers.client(made["apiKey"].as_str().unwrap());
+        Self { client, servers, _folder: folder }
     }
 
     /// Stops the server and its sandboxes.
@@ -78,7 +41,7 @@ impl Stage {
             let path = format!("/v1/sandboxes/{sandbox}");
             self.client.insist(Method::DELETE, &path, None, None).await.is(200);
         }
-        self.server.take().unwrap().stop().await.unwrap();
+        self.servers.stop().await;
     }
 
     /// A sandbox's id.
@@ -120,14 +83,14 @@ impl Stage {
 
     /// Every file that artifacts are kept in, half-written ones included.
     pub fn blobs(&self) -> Vec<PathBuf> {
-        below(&self.installation.state().join("artifacts"))
+        below(&self.servers.installation.state().join("artifacts"))
     }
 }
 
 /// A story that has failed leaves no sandbox running.
 impl Drop for Stage {
     fn drop(&mut self) {
-        if self.server.is_none() {
+        if !self.servers.is_open() {
             return;
         }
         let client = self.client.clone();

@@ -8,24 +8,19 @@
 #![expect(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "whoever reads a failure needs the seed and the points")]
 
-#[expect(dead_code, reason = "nothing of this story runs beside its one stream of chance")]
-#[path = "../crash/chance.rs"]
-mod chance;
-#[expect(dead_code, reason = "the load of this story needs less of it")]
-#[path = "../crash/client.rs"]
-mod client;
 mod consumer;
 mod rabbit;
-#[expect(dead_code, reason = "this story never stops a server in good order")]
-#[path = "../crash/server.rs"]
-mod server;
 mod stage;
 
 use std::time::Duration;
 
-use tests::Database;
+use tests::{
+    Database,
+    chance::{self, Chance},
+    run::skipped,
+};
 
-use crate::{chance::Chance, stage::Stage};
+use crate::stage::Stage;
 
 tests::stories![a_broker_that_fails_again_and_again];
 
@@ -58,8 +53,7 @@ const FAILURES: [Failure; 6] = [
 /// Each way to fail comes once before any comes twice, in an order that the seed decides.
 async fn a_broker_that_fails_again_and_again(database: Database) {
     if let Some(reason) = rabbit::cannot_run() {
-        chance::skipped("broker", reason);
-        return;
+        return skipped("broker", reason);
     }
     let (seed, points) = (chance::seed(), chance::number("BROKER_POINTS").unwrap_or(POINTS));
     println!("{}: CRASH_SEED={seed} BROKER_POINTS={points}", database.name());

@@ -14,20 +14,17 @@ use std::{
 use reqwest::Method;
 use serde_json::json;
 use store::testing::{self, TestDatabase};
-use tests::{Database, Mailbox, message, tables};
+use tests::{
+    Database, Mailbox, message, program,
+    serving::{Client, Installation, Turns},
+    tables,
+};
 use tokio::{
-    sync::watch,
     task::JoinSet,
     time::{Instant, sleep},
 };
 
-use crate::{
-    Failure,
-    client::{Client, Door},
-    consumer::Consumer,
-    rabbit::Rabbit,
-    server::{Installation, Server},
-};
+use crate::{Failure, consumer::Consumer, rabbit::Rabbit};
 
 /// Longer than the lease of a relay that died and the longest pause of one that lives.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -42,9 +39,7 @@ const ENOUGH: &str = "1000000";
 pub struct Stage {
     database: TestDatabase,
     folder: PathBuf,
-    installation: Installation,
-    server: Option<Server>,
-    door: watch::Sender<Door>,
+    servers: Turns,
     load: JoinSet<()>,
     over: Arc<AtomicBool>,
     mailbox: Mailbox,
@@ -75,49 +70,18 @@ impl Stage {
             ("CROWNEST_AMQP_EXCHANGE", mailbox.exchange.clone()),
             ("CROWNEST_AMQP_DECLARE_TOPOLOGY", "false".to_owned()),
         ];
-        let programs = std::env::var_os("TEST_PROGRAMS").map_or_else(
-            || std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned(),
-            PathBuf::from,
-        );
-        let installation = Installation::new(&programs, &folder, settings);
+        let installation = Installation::new(&program::folder(), &folder, settings);
         let made = installation.bootstrap("broker").await.unwrap();
-        let (door, behind) = watch::channel(Door::default());
-        let client = Client::new(behind, made["apiKey"].as_str().unwrap());
+        let mut servers = Turns::of(installation);
+        let client = servers.client(made["apiKey"].as_str().unwrap());
         let consumer = Consumer::start(&rabbit.url, &mailbox.queue);
         let over = Arc::<AtomicBool>::default();
         let mut load = JoinSet::new();
         for _ in 0..N_CLIENTS {
             load.spawn(works(client.clone(), Arc::clone(&over)));
         }
-        let mut stage = Self {
-            server: None,
-            database,
-            folder,
-            installation,
-            door,
-            load,
-            over,
-            mailbox,
-            consumer,
-            rabbit,
-        };
-        stage.starts_server().await;
-        stage
-    }
-
-    async fn starts_server(&mut self) {
-        let mut server = self.installation.start().unwrap();
-        let address = server.address().await.unwrap();
-        self.server = Some(server);
-        self.door.send_modify(|door| door.url = Some(format!("http://{address}")));
-    }
-
-    async fn kills_server(&mut self) {
-        self.server.take().unwrap().kill().await.unwrap();
-        self.door.send_modify(|door| {
-            door.epoch += 1;
-            door.url = None;
-        });
+        servers.start().await;
+        Self { database, folder, servers, load, over, mailbox, consumer, rabbit }
     }
 
     /// Something breaks, stays so for a while, and is mended.
@@ -138,13 +102,13 @@ impl Stage {
             }
             Failure::QueueGoes => self.queue_goes(broken).await,
             Failure::ServerDies => {
-                self.kills_server().await;
-                self.starts_server().await;
+                self.servers.kill().await;
+                self.servers.start().await;
             }
             Failure::BothDie => {
                 self.rabbit.control(&["stop_app"]).await;
-                self.kills_server().await;
-                self.starts_server().await;
+                self.servers.kill().await;
+                self.servers.start().await;
                 sleep(broken).await;
                 self.rabbit.control(&["start_app"]).await;
             }
@@ -205,20 +169,18 @@ impl Stage {
     pub async fn close(mut self) -> String {
         let (messages, state) = (self.consumer.messages(), self.state().await);
         let ids: BTreeSet<_> = messages.iter().map(tests::message::Message::id).collect();
-        let log = std::fs::read_to_string(self.installation.log()).unwrap();
+        let log = std::fs::read_to_string(self.servers.installation.log()).unwrap();
         let (_, password) = self.rabbit.url.split_once("crownest:").unwrap();
         let (password, _) = password.split_once('@').unwrap();
         assert!(!log.contains(password), "the broker's password is in the log");
-        self.kills_server().await;
+        self.servers.kill().await;
         format!("{state}, {} of them repeats", messages.len() - ids.len())
     }
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.kill_now();
-        }
+        self.servers.kill_now();
         if !std::thread::panicking() {
             std::fs::remove_dir_all(&self.folder).ok();
         }

@@ -3,10 +3,11 @@
 use tests::{
     Admin, Database, Key, Value, World, json,
     program::{self, crownest},
+    serving::Installation,
     team::text,
 };
 
-use crate::{person::Person, server::Installation};
+use crate::person::Person;
 
 tests::stories![
     secrets_are_alone_and_rotate,

@@ -11,9 +11,6 @@ mod nouns;
 mod person;
 mod real;
 mod run;
-#[expect(dead_code, reason = "nothing here kills a server")]
-#[path = "../crash/server.rs"]
-mod server;
 
 use std::process::{Command, Output};
 

@@ -5,8 +5,9 @@ use std::{future::Future, panic::AssertUnwindSafe, path::Path};
 
 use futures_util::FutureExt;
 use serde_json::{Value, json};
+use tests::serving::Installation;
 
-use crate::{person::Person, server::Installation};
+use crate::person::Person;
 
 /// Runs a story with a server of its own; no sandbox of it is left, whatever happens.
 fn on_a_server<F: Future<Output = ()>>(story: impl FnOnce(Person) -> F) {

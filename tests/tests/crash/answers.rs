@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::{Value, json};
 use store::Db;
+use tests::serving::Client;
 
-use crate::{books, client::Client, journal::Promises};
+use crate::{books, journal::Promises};
 
 /// Checks that there is exactly one sandbox and one command for each key.
 pub async fn are_kept(client: &Client, db: &Db, promises: &Promises) {

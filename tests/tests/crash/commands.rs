@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
+use tests::serving::Client;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    client::Client,
     follower::{Chunk, Script},
     journal::Command,
 };

@@ -6,8 +6,7 @@ use std::fmt::Write;
 use futures_util::StreamExt;
 use reqwest::Method;
 use serde_json::Value;
-
-use crate::client::{Client, Door};
+use tests::serving::{Client, Door};
 
 /// A piece of output: its number, its stream, its text.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,13 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use drivers::{
-    Driver, ErrorKind,
-    local::{Local, LocalConfig},
-};
 use serde_json::Value;
-
-use crate::server::Installation;
+use tests::serving::Installation;
 
 /// Where servers that are root note which user ids sandboxes have.
 const USER_IDS: &str = "/run/crownest/uids";
@@ -42,28 +37,6 @@ impl Process {
     pub fn is_frame(&self) -> bool {
         self.command_line.contains("--listen-stdin")
     }
-}
-
-/// Why this host cannot run local sandboxes, if it cannot.
-pub async fn cannot_run_sandboxes() -> Option<String> {
-    let folder = std::env::temp_dir().join(format!("crownest-crash-try-{}", std::process::id()));
-    let agent = programs().join("crownest-guest");
-    assert!(agent.is_file(), "there is no {}; scripts/build makes it", agent.display());
-    let checked = Local::new(LocalConfig::new(&folder, agent)).check().await;
-    fs::remove_dir_all(&folder).ok();
-    match checked {
-        Ok(_) => None,
-        Err(error) if error.kind == ErrorKind::Unsupported => Some(error.to_string()),
-        Err(error) => panic!("the host does not say whether it can run sandboxes: {error}"),
-    }
-}
-
-/// The folder of the server and the agent, built like this test.
-pub fn programs() -> PathBuf {
-    std::env::var_os("TEST_PROGRAMS").map_or_else(
-        || std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned(),
-        PathBuf::from,
-    )
 }
 
 /// Every process of an organization's sandboxes, recognized by what it was started with.

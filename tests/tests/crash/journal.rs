@@ -2,10 +2,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{
-    client::Answer,
-    follower::{Chunk, Script},
-};
+use tests::serving::Answer;
+
+use crate::follower::{Chunk, Script};
 
 /// What was promised so far.
 #[derive(Debug, Default)]

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use reqwest::Method;
 use serde_json::json;
+use tests::{chance::Chance, serving::Client};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    chance::Chance,
-    client::Client,
     follower::{self, Script},
     journal::{Command, Create, Journal},
 };

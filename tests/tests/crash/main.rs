@@ -10,21 +10,23 @@
 
 mod answers;
 mod books;
-mod chance;
-mod client;
 mod commands;
 mod follower;
 mod host;
 mod journal;
 mod load;
-mod server;
 mod stage;
 
 use std::time::Duration;
 
-use tests::Database;
+use tests::{
+    Database,
+    chance::{self, Chance},
+    run::skipped,
+    serving::cannot_run_sandboxes,
+};
 
-use crate::{chance::Chance, stage::Stage};
+use crate::stage::Stage;
 
 tests::stories![a_server_that_is_killed_again_and_again];
 
@@ -66,9 +68,8 @@ impl Moment {
 /// A host's server is killed again and again in the middle of its work. Its sandboxes do not notice,
 /// and its clients, who try again with the same keys, get everything exactly once.
 async fn a_server_that_is_killed_again_and_again(database: Database) {
-    if let Some(reason) = host::cannot_run_sandboxes().await {
-        chance::skipped("crash", &reason);
-        return;
+    if let Some(reason) = cannot_run_sandboxes().await {
+        return skipped("crash", &reason);
     }
     let (seed, points) = (chance::seed(), chance::number("CRASH_POINTS").unwrap_or(POINTS));
     println!("{}: CRASH_SEED={seed} CRASH_POINTS={points}", database.name());

@@ -11,21 +11,20 @@ use chrono::{DateTime, Utc};
 use reqwest::Method;
 use serde_json::Value;
 use store::testing::{self, TestDatabase};
-use tests::Database;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
+use tests::{
+    Database,
+    chance::Chance,
+    program,
+    serving::{Client, Installation, Turns},
 };
+use tokio::time::{Instant, sleep};
 
 use crate::{
     answers, books,
-    chance::Chance,
-    client::{Client, Door},
     commands::{self, Endings},
     host::{self, Process},
     journal::{Journal, Promises},
     load::Load,
-    server::{Installation, Server},
 };
 
 /// Longer than a boot that was cut short takes to be done again.
@@ -35,9 +34,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub struct Stage {
     database: TestDatabase,
     folder: PathBuf,
-    installation: Installation,
-    server: Option<Server>,
-    door: watch::Sender<Door>,
+    servers: Turns,
     client: Client,
     org: String,
     journal: Arc<Journal>,
@@ -68,20 +65,18 @@ impl Stage {
             ("CROWNEST_DRIVER", "local".to_owned()),
             ("CROWNEST_MAX_CONCURRENT_SANDBOXES", "1000".to_owned()),
         ];
-        let installation = Installation::new(&host::programs(), &folder, settings);
+        let installation = Installation::new(&program::folder(), &folder, settings);
         let made = installation.bootstrap("crash").await.unwrap();
         let text = |name: &str| made[name].as_str().unwrap().to_owned();
-        let (door, behind) = watch::channel(Door::default());
-        let client = Client::new(behind, &text("apiKey"));
+        let servers = Turns::of(installation);
+        let client = servers.client(&text("apiKey"));
         let journal = Arc::new(Journal::default());
         let mut stage = Self {
             load: Load::new(client.clone(), Arc::clone(&journal)),
             org: text("organizationId"),
-            server: None,
             database,
             folder,
-            installation,
-            door,
+            servers,
             client,
             journal,
             chance,
@@ -91,7 +86,7 @@ impl Stage {
             used: 0,
             endings: Endings::default(),
         };
-        stage.starts_server().await;
+        stage.servers.start().await;
         for (n, key) in ["steady-1", "steady-2"].into_iter().enumerate() {
             stage.steady[n] = stage.load.creates_to_stay(key).await;
         }
@@ -104,10 +99,7 @@ impl Stage {
 
     /// Starts the next server and waits until it serves.
     pub async fn starts_server(&mut self) {
-        let mut server = self.installation.start().unwrap();
-        let address = server.address().await.unwrap();
-        self.server = Some(server);
-        self.door.send_modify(|door| door.url = Some(format!("http://{address}")));
+        self.servers.start().await;
     }
 
     /// Starts the next server, and then a wave of clients.
@@ -118,24 +110,19 @@ impl Stage {
 
     /// Starts a server that nobody waits for.
     pub fn starts_server_blindly(&mut self) {
-        self.server = Some(self.installation.start().unwrap());
+        self.servers.start_blindly();
     }
 
     /// Kills the server in the middle of its work, and says what that was.
     pub async fn kills_server(&mut self) -> String {
-        self.groups.extend(host::control_groups(&self.installation));
+        self.groups.extend(host::control_groups(&self.servers.installation));
         let before = host::processes(&self.org);
-        let server = self.server.take().unwrap();
-        let pid = server.pid().unwrap();
-        server.kill().await.unwrap();
+        let pid = self.servers.pid();
+        self.servers.kill().await;
         assert!(!Path::new(&format!("/proc/{pid}")).exists(), "the server is dead");
-        self.door.send_modify(|door| {
-            door.epoch += 1;
-            door.url = None;
-        });
         self.load.ends_wave();
         self.load.must_go_on();
-        self.groups.extend(host::control_groups(&self.installation));
+        self.groups.extend(host::control_groups(&self.servers.installation));
         let promises = self.journal.open();
         format!(
             "{} sandboxes and {} commands promised, {} processes, {} requests sent again",
@@ -171,7 +158,11 @@ impl Stage {
         }
         answers::are_kept(&self.client, &self.database.db, &self.promises()).await;
         let live: BTreeSet<_> = live.into_iter().collect();
-        assert_eq!(host::run_directories(&self.installation), live, "directories and sandboxes");
+        assert_eq!(
+            host::run_directories(&self.servers.installation),
+            live,
+            "directories and sandboxes"
+        );
         let processes = host::processes(&self.org);
         let run: BTreeSet<_> = processes.iter().map(|process| process.sandbox.clone()).collect();
         assert_eq!(run, live, "processes and sandboxes: {processes:#?}");
@@ -213,10 +204,11 @@ impl Stage {
         assert!(processes.is_empty(), "nobody wants these any more: {processes:#?}");
         // Instants at which a server leaves this are too rare to wait for.
         let killed = self.promises().killed;
-        std::fs::write(self.installation.state().join("locks").join(&killed[0]), "").unwrap();
+        std::fs::write(self.servers.installation.state().join("locks").join(&killed[0]), "")
+            .unwrap();
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let left = host::left_over(&self.installation, &self.groups);
+            let left = host::left_over(&self.servers.installation, &self.groups);
             if left.is_empty() {
                 break;
             }
@@ -232,7 +224,7 @@ impl Stage {
 
     /// Ends the last server in good order and says what it was all about.
     pub async fn close(mut self) -> String {
-        let status = self.server.take().unwrap().stop().await.unwrap();
+        let status = self.servers.stop().await;
         assert!(status.success(), "the server ended with {status}");
         let promises = self.promises();
         format!(
@@ -253,15 +245,10 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.installation.log()).unwrap_or_default();
-            let lines: Vec<_> = log.lines().collect();
-            let tail = lines[lines.len().saturating_sub(120)..].join("\n");
-            println!("the end of the servers' log:\n{tail}");
+            println!("the end of the servers' log:\n{}", self.servers.last_words(120));
         }
         // The server first, or it would start again what is killed.
-        if let Some(server) = self.server.take() {
-            server.kill_now();
-        }
+        self.servers.kill_now();
         host::kill_all(&self.org);
         std::fs::remove_dir_all(&self.folder).ok();
     }

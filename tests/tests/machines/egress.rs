@@ -40,7 +40,7 @@ async fn a_sandbox_reaches_the_internet_and_nothing_near() {
     let Some(_internet) = Internet::enter(test) else { return };
     let stage = Stage::set(Images::Built, Beginning::Boot).await;
     let (one, other) = (stage.creates("python-node").await, stage.creates("python-node").await);
-    let traces = [&one, &other].map(|id| Traces::of(&stage.installation.state(), id));
+    let traces = [&one, &other].map(|id| Traces::of(&stage.servers.installation.state(), id));
     let [here, there] = [0, 1].map(|n| traces[n].address());
     for (sandbox, name, program) in
         [(&one, "ask.py", ASK), (&other, "ask.py", ASK), (&other, "serve.py", SERVE)]

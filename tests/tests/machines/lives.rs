@@ -60,8 +60,8 @@ async fn a_template_needs_an_image(stage: &Stage) {
 async fn imports(stage: &Stage, template: &str) -> String {
     let image = stage::built().join(template);
     let arguments = ["template", "import", template, image.to_str().unwrap()];
-    stage.installation.tells(&arguments).await.unwrap();
-    let listed = stage.installation.tells(&["template", "list", "--json"]).await.unwrap();
+    stage.servers.installation.tells(&arguments).await.unwrap();
+    let listed = stage.servers.installation.tells(&["template", "list", "--json"]).await.unwrap();
     let mut versions = listed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let here = versions.find(|one| one["template"] == template && one["here"] == "yes").unwrap();
     here["templateVersionId"].as_str().unwrap().to_owned()
@@ -103,7 +103,7 @@ async fn works(stage: &Stage, sandbox: &str) {
 
 /// Ends a sandbox in which a command runs, and returns the seconds that its life is billed for.
 async fn is_killed(stage: &Stage, sandbox: &str) -> i64 {
-    let traces = Traces::of(&stage.installation.state(), sandbox);
+    let traces = Traces::of(&stage.servers.installation.state(), sandbox);
     let command = stage.begins(sandbox, "exec sleep 1000").await;
     stage.command_is(&command, "running").await;
     let killed = stage.kills(sandbox).await;
@@ -122,7 +122,7 @@ async fn is_killed(stage: &Stage, sandbox: &str) -> i64 {
 
 /// Waits until there is what further machines begin with, and nothing of its making.
 async fn is_prepared(stage: &Stage) {
-    let warm = stage.installation.state().join("warm");
+    let warm = stage.servers.installation.state().join("warm");
     let prepared = async || {
         let golden = host::names(&warm.join("golden"));
         let is_whole = golden.iter().any(|name| !name.ends_with(".new"));
@@ -146,14 +146,14 @@ async fn are_apart(stage: &Stage, sandboxes: &[&str]) {
     for sandbox in sandboxes {
         assert_eq!(stage.prints(sandbox, "ls; cat own").await, format!("own\n{sandbox}"));
         // One VMM for each, among other things.
-        Traces::of(&stage.installation.state(), sandbox);
+        Traces::of(&stage.servers.installation.state(), sandbox);
     }
 }
 
 /// A VMM that is killed: the API tells it, and no second is billed after the last one in which it was known to
 /// live. Returns those that are.
 async fn crashes(stage: &Stage, sandbox: &str) -> i64 {
-    let traces = Traces::of(&stage.installation.state(), sandbox);
+    let traces = Traces::of(&stage.servers.installation.state(), sandbox);
     let command = stage.begins(sandbox, "exec sleep 1000").await;
     stage.command_is(&command, "running").await;
     let before = now();
@@ -164,8 +164,9 @@ async fn crashes(stage: &Stage, sandbox: &str) -> i64 {
     assert_eq!(known["endReason"], Value::Null, "nobody wanted it: {known}");
     let ended = bill::instant(&known["endedAt"]);
     let lost = (before - ended).num_milliseconds();
-    // A sign of life is written down every five seconds.
-    assert!((-1000..8000).contains(&lost), "{lost} ms of its life are nobody's: {known}");
+    // The server looks twice a second, and a look takes its time in an emulated host.
+    println!("{lost} ms of its life are nobody's");
+    assert!((-1000..4000).contains(&lost), "{lost} ms of its life are nobody's: {known}");
     let told = stage.command(&command).await;
     assert_eq!(
         (&told["status"], &told["killedReason"]),

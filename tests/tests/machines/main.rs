@@ -6,16 +6,10 @@
 #![expect(clippy::print_stdout, reason = "whoever reads a failure needs the log and the times")]
 
 mod bill;
-#[expect(dead_code, reason = "nothing of these stories runs beside a server that dies")]
-#[path = "../crash/client.rs"]
-mod client;
 mod egress;
 mod host;
 mod internet;
 mod lives;
-#[expect(dead_code, reason = "no process id of a server is asked for")]
-#[path = "../crash/server.rs"]
-mod server;
 mod servers;
 mod stage;
 mod wait;

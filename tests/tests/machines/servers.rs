@@ -16,17 +16,17 @@ const COUNTING: &str = "n=0; until [ -e stop ]; do n=$((n+1)); echo $n; sleep 0.
 async fn a_machine_outlives_its_server() {
     let mut stage = Stage::set(Images::Built, Beginning::Usual).await;
     let sandbox = stage.creates("base").await;
-    let traces = Traces::of(&stage.installation.state(), &sandbox);
+    let traces = Traces::of(&stage.servers.installation.state(), &sandbox);
     let command = stage.begins(&sandbox, COUNTING).await;
     let mut counted = counts_past(&stage, &command, 5).await;
-    let preparing = stage.installation.state().join("warm/sandboxes");
+    let preparing = stage.servers.installation.state().join("warm/sandboxes");
     // The first one as a rule while it prepares a machine for others, the next when books have begun.
     for server in ["first", "next"] {
-        stage.kills_server().await;
+        stage.servers.kill().await;
         let n_left = host::names(&preparing).len();
         println!("the {server} server is killed; it was preparing {n_left} machines");
         traces.go_on();
-        stage.starts_server().await;
+        stage.servers.start().await;
         assert_eq!(stage.sees(&sandbox).await["status"], "running");
         traces.go_on();
         assert_eq!(stage.started().await, [0.0; 3], "this server has started nothing");

@@ -14,15 +14,12 @@ use drivers::{
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{Scrape, program};
-use tokio::sync::watch;
-
-use crate::{
-    client::{Client, Door},
-    host,
-    server::{Installation, Server},
-    wait::until,
+use tests::{
+    Scrape, program,
+    serving::{Client, Installation, Turns},
 };
+
+use crate::{host, wait::until};
 
 /// Large enough for Node, and small enough for many on an emulated host.
 const MEMORY_MIB: u32 = 512;
@@ -52,9 +49,7 @@ pub struct Stage {
     /// The same server, as an operator may see it.
     pub admin: Client,
     pub org: String,
-    pub installation: Installation,
-    server: Option<Server>,
-    door: watch::Sender<Door>,
+    pub servers: Turns,
     images: PathBuf,
     _folder: TempDir,
 }
@@ -103,36 +98,16 @@ impl Stage {
         let made = installation.bootstrap("machines").await.unwrap();
         let operator = installation.tells(&["bootstrap", "--admin", "--json"]).await.unwrap();
         let operator: Value = serde_json::from_str(&operator).unwrap();
-        let (door, behind) = watch::channel(Door::default());
-        let mut stage = Self {
-            client: Client::new(behind.clone(), made["apiKey"].as_str().unwrap()),
-            admin: Client::new(behind, operator["adminKey"].as_str().unwrap()),
+        let mut servers = Turns::of(installation);
+        servers.start().await;
+        Self {
+            client: servers.client(made["apiKey"].as_str().unwrap()),
+            admin: servers.client(operator["adminKey"].as_str().unwrap()),
             org: made["organizationId"].as_str().unwrap().to_owned(),
-            installation,
-            server: None,
-            door,
+            servers,
             images,
             _folder: folder,
-        };
-        stage.starts_server().await;
-        stage
-    }
-
-    /// Starts the next server and waits until it serves.
-    pub async fn starts_server(&mut self) {
-        let mut server = self.installation.start().unwrap();
-        let address = server.address().await.unwrap();
-        self.server = Some(server);
-        self.door.send_modify(|door| door.url = Some(format!("http://{address}")));
-    }
-
-    /// Kills the server in the middle of whatever it does.
-    pub async fn kills_server(&mut self) {
-        self.server.take().unwrap().kill().await.unwrap();
-        self.door.send_modify(|door| {
-            door.epoch += 1;
-            door.url = None;
-        });
+        }
     }
 
     /// Ends the last server in good order: the books are right, no sandbox is left, and it has warned of
@@ -140,11 +115,11 @@ impl Stage {
     pub async fn close(mut self, used: i64, warnings: &[&str]) {
         let usage = self.client.get("/v1/usage").await;
         assert_eq!(usage["computeUnitSeconds"]["used"], used, "{usage}");
-        self.installation.tells(&["billing", "check"]).await.unwrap();
-        let status = self.server.take().unwrap().stop().await.unwrap();
+        self.servers.installation.tells(&["billing", "check"]).await.unwrap();
+        let status = self.servers.stop().await;
         assert!(status.success(), "the server ended with {status}");
         for folder in ["sandboxes", "locks", "warm/sandboxes"] {
-            let left = host::names(&self.installation.state().join(folder));
+            let left = host::names(&self.servers.installation.state().join(folder));
             assert!(left.is_empty(), "{folder}: {left:?}");
         }
         let told = self.log(|line| {
@@ -281,7 +256,7 @@ impl Stage {
 
     /// What is found in lines of the servers' log.
     fn log<T>(&self, find: impl Fn(&Value) -> Option<T>) -> Vec<T> {
-        let text = fs::read_to_string(self.installation.log()).unwrap_or_default();
+        let text = fs::read_to_string(self.servers.installation.log()).unwrap_or_default();
         text.lines().filter_map(|line| find(&serde_json::from_str(line).ok()?)).collect()
     }
 }
@@ -296,17 +271,10 @@ impl Drop for Stage {
         if !std::thread::panicking() {
             return;
         }
-        let log = fs::read_to_string(self.installation.log()).unwrap_or_default();
-        let lines: Vec<_> = log.lines().collect();
-        println!(
-            "the end of the servers' log:\n{}",
-            lines[lines.len().saturating_sub(80)..].join("\n")
-        );
+        println!("the end of the servers' log:\n{}", self.servers.last_words(80));
         // The server first, or it would look after what is removed.
-        if let Some(server) = self.server.take() {
-            server.kill_now();
-        }
-        let config = CloudHypervisorConfig::new(self.installation.state(), &self.images);
+        self.servers.kill_now();
+        let config = CloudHypervisorConfig::new(self.servers.installation.state(), &self.images);
         let driver = CloudHypervisor::new(CloudHypervisorConfig { vmm: vmm(), ..config });
         let removing = std::thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().unwrap();

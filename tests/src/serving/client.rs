@@ -57,7 +57,7 @@ impl Answer {
 
 impl Client {
     pub fn new(door: watch::Receiver<Door>, secret: &str) -> Self {
-        let http = tests::client::http();
+        let http = crate::client::http();
         Self { http, door, secret: secret.into(), n_retries: Arc::default() }
     }
 

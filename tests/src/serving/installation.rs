@@ -1,5 +1,5 @@
 //! `crownest serve` as a process: start, wait for, stop, kill. Knows its settings and its command
-//! line, not its API. Also used by the measurements.
+//! line, not its API.
 
 use std::{
     io,

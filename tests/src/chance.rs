@@ -1,10 +1,7 @@
 //! Randomness with a seed, and what the environment says about it. Good for choosing instants, for
 //! nothing else.
 
-use std::{
-    io::Write,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::time::{Duration, UNIX_EPOCH};
 
 /// A stream of numbers that the seed decides (splitmix64).
 #[derive(Debug)]
@@ -50,12 +47,4 @@ pub fn seed() -> u64 {
 pub fn number<N: std::str::FromStr>(name: &str) -> Option<N> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
-}
-
-/// Says what did not run, to whoever reads the output and to the script that sums up.
-pub fn skipped(name: &str, reason: &str) {
-    println!("SKIPPED {name}: {reason}");
-    let Some(file) = std::env::var_os("TEST_SKIPS_FILE") else { return };
-    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(file).unwrap();
-    file.write_all(format!("{name}\t{reason}\n").as_bytes()).unwrap();
 }
