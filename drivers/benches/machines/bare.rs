@@ -113,10 +113,14 @@ impl Maker for Bare {
             }
             None => client.restore(&restore(&self.snapshot)).await?,
         }
-        let mut control = control(&folder).await?;
         let Spec { env, limits, .. } = &self.spec;
-        let begin = Begin { id: new_id(), env, n_pids: limits.n_pids, now: now(), network: None };
-        control.begin(&begin).await?;
+        let (folder, id) = (&folder, new_id());
+        patiently(move || async move {
+            let begin = Begin { id, env, n_pids: limits.n_pids, now: now(), network: None };
+            Ok(control(folder).await?.begin(&begin).await?)
+        })
+        .await?;
+        let folder = folder.clone();
         let guest = guest(&folder).await?;
         Ok(Box::new(Machine { vmm: self.vmm.clone(), folder, child, client, guest }))
     }
@@ -159,7 +163,8 @@ impl Made for Machine {
     async fn wake(&mut self) -> Result<()> {
         (self.child, self.client) = spawn(&self.vmm, &self.folder).await?;
         self.client.restore(&restore(&self.folder.join(SNAPSHOT))).await?;
-        control(&self.folder).await?.refresh(now()).await?;
+        let folder = &self.folder;
+        patiently(move || async move { Ok(control(folder).await?.refresh(now()).await?) }).await?;
         self.guest = guest(&self.folder).await?;
         Ok(())
     }
@@ -184,6 +189,20 @@ async fn spawn(vmm: &Path, folder: &Path) -> Result<(Child, Client)> {
         sleep(LOOK_AGAIN).await;
     }
     Ok((child, client))
+}
+
+/// Says something to a machine that was just woken, which may drop the first connections: then again.
+async fn patiently<Said>(say: impl Fn() -> Said) -> Result<()>
+where
+    Said: Future<Output = Result<()>>,
+{
+    let deadline = Instant::now() + START;
+    loop {
+        match say().await {
+            Err(_) if Instant::now() < deadline => sleep(LOOK_AGAIN).await,
+            said => return said,
+        }
+    }
 }
 
 fn restore(snapshot: &Path) -> RestoreConfig {

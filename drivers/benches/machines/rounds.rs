@@ -54,7 +54,7 @@ impl Rounds {
         }
         let apis = taken.each_ref().map(|all| all.iter().filter_map(Timeline::api).collect());
         add(table, &format!("{what}: spawn to API"), names, &apis);
-        let whole = taken.each_ref().map(|all| all.iter().map(|one| one.took).collect());
+        let whole = taken.each_ref().map(|all| wholes(all));
         add(table, &format!("{what} to first command"), names, &whole);
         note(table, what, names, &taken);
         Ok(())
@@ -66,29 +66,14 @@ impl Rounds {
         table: &mut Table,
         makers: [&dyn Maker; N],
     ) -> Result<()> {
-        let mut machines = Vec::new();
-        for maker in makers {
-            machines.push(maker.create().await?);
-        }
-        let mut taken: [Vec<Timeline>; N] = std::array::from_fn(|_| Vec::new());
-        for (round, at) in turns("wake", self.n, makers.map(Maker::name)) {
-            let machine: &mut Box<dyn Made> = &mut machines[at];
-            machine.suspend().await?;
-            let waking = async {
-                machine.wake().await?;
-                made::run(machine.guest()).await
-            };
-            let ((), timeline) = self.recorder.record(waking).await?;
-            if round > 0 {
-                taken[at].push(timeline);
-            }
-        }
-        for machine in machines {
-            machine.remove().await?;
-        }
-        let whole = taken.each_ref().map(|all| all.iter().map(|one| one.took).collect());
+        let suspend = async |machine: &mut dyn Made| machine.suspend().await;
+        let wake = async |machine: &mut dyn Made| {
+            machine.wake().await?;
+            made::run(machine.guest()).await
+        };
+        let taken = self.repeats("wake", self.n, makers, suspend, wake).await?;
         let names = makers.map(Maker::name);
-        add(table, "wake to command", names, &whole);
+        add(table, "wake to command", names, &taken.each_ref().map(|all| wholes(all)));
         note(table, "wake", names, &taken);
         Ok(())
     }
@@ -99,24 +84,47 @@ impl Rounds {
         table: &mut Table,
         makers: [&dyn Maker; N],
     ) -> Result<()> {
+        let run = async |machine: &mut dyn Made| made::run(machine.guest()).await;
+        let n = self.n * COMMANDS_PER_SAMPLE;
+        let taken =
+            self.repeats("command", n, makers, async |_: &mut dyn Made| Ok(()), run).await?;
+        let whole = taken.each_ref().map(|all| wholes(all));
+        add(table, "command round trip", makers.map(Maker::name), &whole);
+        Ok(())
+    }
+
+    /// What the same thing takes again and again in one machine of each maker, made ready for it each
+    /// time.
+    async fn repeats<const N: usize>(
+        &self,
+        what: &str,
+        n: usize,
+        makers: [&dyn Maker; N],
+        prepare: impl AsyncFn(&mut dyn Made) -> Result<()>,
+        measured: impl AsyncFn(&mut dyn Made) -> Result<()>,
+    ) -> Result<[Vec<Timeline>; N]> {
         let mut machines = Vec::new();
         for maker in makers {
             machines.push(maker.create().await?);
         }
-        let mut taken: [Vec<Duration>; N] = std::array::from_fn(|_| Vec::new());
-        let n = self.n * COMMANDS_PER_SAMPLE;
-        for (round, at) in turns("command", n, makers.map(Maker::name)) {
-            let ((), timeline) = self.recorder.record(made::run(machines[at].guest())).await?;
+        let mut taken: [Vec<Timeline>; N] = std::array::from_fn(|_| Vec::new());
+        for (round, at) in turns(what, n, makers.map(Maker::name)) {
+            let machine = &mut *machines[at];
+            prepare(machine).await?;
+            let ((), timeline) = self.recorder.record(measured(machine)).await?;
             if round > 0 {
-                taken[at].push(timeline.took);
+                taken[at].push(timeline);
             }
         }
         for machine in machines {
             machine.remove().await?;
         }
-        add(table, "command round trip", makers.map(Maker::name), &taken);
-        Ok(())
+        Ok(taken)
     }
+}
+
+fn wholes(timelines: &[Timeline]) -> Vec<Duration> {
+    timelines.iter().map(|timeline| timeline.took).collect()
 }
 
 /// Whose turn it is in each round; there is one round more than are counted.
