@@ -10,6 +10,8 @@ mod isolation;
 #[path = "../suite/local_host.rs"]
 mod local_host;
 mod network;
+#[path = "../suite/run.rs"]
+mod run;
 mod servers;
 mod suspend;
 #[expect(dead_code, reason = "machines of this kind are not killed at every step of their making")]

@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use crate::local_host::{agent, wait_until};
+use crate::{local_host::agent, run::wait_until};
 
 /// The machines that there are, by their numbers.
 #[derive(Clone)]

@@ -17,7 +17,8 @@ use drivers::{
 };
 
 use crate::{
-    local_host::{LocalHost, agent, is_dead, kill, wait_until},
+    local_host::{LocalHost, agent, is_dead, kill},
+    run::wait_until,
     traces::{self, remove_without_a_trace},
 };
 

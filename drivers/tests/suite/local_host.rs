@@ -3,11 +3,9 @@
 
 use std::{
     env, fs,
-    io::Write as _,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
-    time::Duration,
 };
 
 use domain::id::SandboxId;
@@ -18,7 +16,7 @@ use drivers::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::traces::Host;
+use crate::{run::wait_until, traces::Host};
 
 pub struct LocalHost {
     pub config: LocalConfig,
@@ -145,17 +143,6 @@ pub fn is_dead(pid: i32) -> bool {
     }
 }
 
-/// Waits for something that no event tells.
-pub fn wait_until(is_so: impl Fn() -> bool, what: &str) {
-    for _ in 0..2_000 {
-        if is_so() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    panic!("in vain: {what}");
-}
-
 /// The agent, which cargo does not build for the tests of another package.
 pub fn agent() -> PathBuf {
     if let Some(path) = env::var_os("CROWNEST_GUEST_AGENT") {
@@ -171,16 +158,4 @@ pub fn agent() -> PathBuf {
         built.display()
     );
     built
-}
-
-/// The file that the script which runs all tests sums up, from what could not run here.
-pub const SKIPS: &str = "TEST_SKIPS_FILE";
-
-/// Says what did not run, to whoever reads the output and to the script that sums up.
-#[expect(clippy::print_stdout, reason = "a skip must be seen")]
-pub fn skipped(name: &str, reason: &str) {
-    println!("SKIPPED {name}: {reason}");
-    let Some(file) = env::var_os(SKIPS) else { return };
-    let mut file = fs::File::options().append(true).create(true).open(file).expect("the file");
-    file.write_all(format!("{name}\t{reason}\n").as_bytes()).expect("a line more");
 }

@@ -15,7 +15,10 @@ use drivers::{
     local::{Local, LocalConfig},
 };
 
-use crate::local_host::{LocalHost, SKIPS, agent};
+use crate::{
+    local_host::{LocalHost, agent},
+    run::SKIPS,
+};
 
 fn of_template(slug: &str) -> Spec {
     let spec = spec();

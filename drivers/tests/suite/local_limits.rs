@@ -8,7 +8,7 @@ use drivers::{
     guest::OutputStream,
 };
 
-use crate::local_host::{LocalHost, skipped};
+use crate::{local_host::LocalHost, run::skipped};
 
 /// What the driver says of a limit that this host does not enforce.
 async fn unenforced(host: &LocalHost, what: &str) -> Option<String> {

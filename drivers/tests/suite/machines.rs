@@ -31,8 +31,9 @@ use drivers::{
 };
 
 use crate::{
-    local_host::{is_dead, kill, wait_until},
+    local_host::{is_dead, kill},
     machine_host::{MachineHost, STAND_IN, config},
+    run::{skipped, wait_until},
     schema,
     traces::{self, Host as _, remove_without_a_trace},
 };
@@ -309,7 +310,7 @@ const DOCUMENT: &str = "CROWNEST_CLOUD_HYPERVISOR_OPENAPI";
 fn the_schema_is_a_part_of_the_published_document() {
     let Some(path) = env::var_os(DOCUMENT) else {
         let reason = format!("{DOCUMENT} does not name the VMM's API document");
-        return crate::local_host::skipped("cloud-hypervisor-document", &reason);
+        return skipped("cloud-hypervisor-document", &reason);
     };
     let document: serde_yaml_ng::Value =
         serde_yaml_ng::from_str(&fs::read_to_string(path).unwrap()).unwrap();

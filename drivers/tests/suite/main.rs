@@ -11,6 +11,7 @@ mod local_limits;
 mod machine_host;
 mod machines;
 mod network;
+mod run;
 #[path = "stand_in/schema.rs"]
 mod schema;
 mod simulated;

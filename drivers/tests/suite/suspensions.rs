@@ -13,9 +13,9 @@ use drivers::{
 };
 
 use crate::{
-    local_host::wait_until,
     machine_host::MachineHost,
     machines::server_that,
+    run::wait_until,
     traces::{Host as _, remove_without_a_trace},
 };
 

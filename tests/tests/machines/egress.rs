@@ -1,12 +1,20 @@
 //! What the code in a sandbox reaches under the policy that a sandbox has when nobody chose one.
 
+use std::time::Duration;
+
 use crate::{
     bill,
     host::Traces,
-    internet::{self, HOST, Internet, METADATA, PORT, PRIVATE, SITE},
+    network::internet::{HOST, Internet, METADATA, PRIVATE, SITE, is_inside},
     stage::{Beginning, Images, Stage},
     wait::until,
 };
+
+/// A port at which everybody out there serves.
+const PORT: u16 = 8080;
+/// How long a connection may take that must come about, and one that must not.
+const LONG: Duration = Duration::from_secs(10);
+const SHORTLY: Duration = Duration::from_secs(1);
 
 /// Connects to each of its arguments, and prints what that answers, or a word for why it does not.
 const ASK: &str = r#"
@@ -37,7 +45,10 @@ const REFUSED: &str = "OSError 113";
 #[tokio::test]
 async fn a_sandbox_reaches_the_internet_and_nothing_near() {
     let test = "egress::a_sandbox_reaches_the_internet_and_nothing_near";
-    let Some(_internet) = Internet::enter(test) else { return };
+    if !is_inside(test) {
+        return;
+    }
+    let around = Internet::make();
     let stage = Stage::set(Images::Built, Beginning::Boot).await;
     let (one, other) = (stage.creates("python-node").await, stage.creates("python-node").await);
     let traces = [&one, &other].map(|id| Traces::of(&stage.servers.installation.state(), id));
@@ -58,18 +69,21 @@ async fn a_sandbox_reaches_the_internet_and_nothing_near() {
     assert_eq!(asks(&one, &site).await, format!("{site} {HOST}\n"), "as the host");
     // The end of its network that is the host's, and its gateway.
     let own_end = std::net::Ipv4Addr::from_bits(here.to_bits() ^ 1).to_string();
-    let near = [METADATA, PRIVATE, HOST, &own_end].map(|address| format!("{address}:{PORT}"));
+    let near = METADATA.into_iter().chain([PRIVATE, HOST, &own_end]);
+    let near: Vec<_> = near.map(|address| format!("{address}:{PORT}")).collect();
     for to in &near {
-        assert!(internet::answers(to), "{to} is there, for the host");
+        let told = around.outside.connect(to, LONG);
+        assert!(told.is_ok(), "{to} is there, for the host: {told:?}");
     }
     let own = "127.0.0.1:8080";
     assert_eq!(asks(&other, own).await, format!("{own} hello\n"), "the other one serves");
-    let mut never = near.to_vec();
+    let mut never = near;
     never.extend([format!("{there}:{PORT}"), format!("100.96.0.1:{PORT}")]);
     let told = asks(&one, &never.join(" ")).await;
     let wanted: String = never.iter().map(|to| format!("{to} {REFUSED}\n")).collect();
     assert_eq!(told, wanted);
-    assert!(internet::is_closed(&format!("{there}:{PORT}")), "nor does the host get in");
+    let told = around.outside.connect(&format!("{there}:{PORT}"), SHORTLY);
+    assert!(told.is_err(), "nor does the host get in: {told:?}");
     // All that time there was a way.
     assert_eq!(asks(&one, &site).await, format!("{site} {HOST}\n"));
 

@@ -8,8 +8,10 @@
 mod bill;
 mod egress;
 mod host;
-mod internet;
 mod lives;
+mod network;
+#[path = "../../../drivers/tests/suite/run.rs"]
+mod run;
 mod servers;
 mod stage;
 mod wait;

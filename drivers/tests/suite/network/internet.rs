@@ -12,7 +12,7 @@ use domain::egress::{EgressPolicy, EgressText};
 use drivers::cloud_hypervisor::NetworkConfig;
 
 use super::namespace::Namespace;
-use crate::local_host::skipped;
+use crate::run::skipped;
 
 /// Says to a test that it is in its own world already.
 pub const WORLD: &str = "CROWNEST_TEST_NETWORK";

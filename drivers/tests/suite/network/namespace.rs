@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -15,9 +16,9 @@ use std::{
     time::Duration,
 };
 
-use nix::sched::{CloneFlags, setns};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::local_host::wait_until;
+use crate::run::wait_until;
 
 /// How long an answer may take where one is expected.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -65,7 +66,8 @@ impl Namespace {
         let inside = File::open(&self.path).expect("the namespace is there");
         thread::scope(|scope| {
             let entered = scope.spawn(|| {
-                setns(inside, CloneFlags::CLONE_NEWNET).expect("it may be entered");
+                let network = Some(LinkNameSpaceType::Network);
+                move_into_link_name_space(inside.as_fd(), network).expect("it may be entered");
                 work()
             });
             entered.join().expect("the work ends")

@@ -15,7 +15,7 @@ use drivers::{
     guest::Guest,
 };
 
-use crate::{local_host::wait_until, machine_host::MachineHost, traces::remove_without_a_trace};
+use crate::{machine_host::MachineHost, run::wait_until, traces::remove_without_a_trace};
 
 type Told = Arc<Mutex<Vec<Start>>>;
 

@@ -18,9 +18,10 @@ use rustix::process::geteuid;
 
 use super::{Told, server, starts};
 use crate::{
-    local_host::{kill, pid_on_record, skipped, wait_until},
+    local_host::{kill, pid_on_record},
     machine_host::MachineHost,
     machines::server_that,
+    run::{skipped, wait_until},
     traces::{self, remove_without_a_trace},
 };
 

@@ -1,0 +1,8 @@
+//! What is outside of machines: the internet of the driver's own tests, in which the server plays a part, too.
+
+#[expect(dead_code, reason = "policies and names are the driver's own tests' matter")]
+#[path = "../../../drivers/tests/suite/network/internet.rs"]
+pub mod internet;
+#[expect(dead_code, reason = "nothing here goes inside a machine's own namespace")]
+#[path = "../../../drivers/tests/suite/network/namespace.rs"]
+mod namespace;
