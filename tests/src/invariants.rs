@@ -19,8 +19,6 @@ use crate::tables::{self, rows};
 
 /// A step that failed is tried again within this; until then only the clock can bring it on.
 const RETRY: TimeDelta = TimeDelta::seconds(1);
-/// A sandbox that is younger may be missing from the driver's list.
-const YOUNG: TimeDelta = TimeDelta::seconds(2);
 
 #[derive(Debug, FromQueryResult)]
 struct SandboxRow {
@@ -80,9 +78,7 @@ fn settled(row: &SandboxRow, now: DateTime<Utc>, runs: bool) -> bool {
             let lease = api::work::reconcile::BOOT_LEASE;
             let claimed = row.reconcile_at == Some(claimed_until(lease))
                 && row.reconcile_at != Some(row.expires_at);
-            let young =
-                row.ready_at.is_some_and(|at| micros - at < YOUNG.num_microseconds().unwrap());
-            micros < row.expires_at && !due && !claimed && (runs || young)
+            micros < row.expires_at && !due && !claimed && runs
         }
         "destroyed" => !runs,
         _ => (row.removed_at.is_some() && !runs) || waits_for_retry,

@@ -21,8 +21,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How often `seen_alive_at` is written; the most that a crash of the whole host, or of the server with
 /// the sandbox, leaves unbilled. A sandbox that dies alone was seen [`PAUSE`] ago.
 const WRITE_EVERY: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
-/// A sandbox that became ready this recently may be missing from a list that is older.
-const YOUNG: chrono::TimeDelta = chrono::TimeDelta::seconds(2);
 
 /// Watches for ever.
 pub async fn run(app: Arc<App>) {
@@ -48,7 +46,8 @@ pub async fn round(app: &Arc<App>) -> Result<()> {
             if sandbox.seen_alive_at.is_none_or(|seen| asked_at - seen >= WRITE_EVERY) {
                 alive.push(sandbox.id);
             }
-        } else if sandbox.ready_at.is_none_or(|at| asked_at - at >= YOUNG) {
+        } else {
+            // Or it came up after the list was made: that is looked at below.
             missing.push(sandbox);
         }
     }

@@ -19,7 +19,7 @@ mod waking;
 mod warm;
 pub mod wire;
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use domain::id::SandboxId;
@@ -69,6 +69,9 @@ pub struct CloudHypervisorConfig {
     /// How many VMMs are kept started, besides, for each kind of sandboxes that was asked for lately. Only a
     /// server that is root keeps any.
     pub n_spares: u32,
+    /// How old such a VMM may be and still be taken: what the host's network was, it knows from when it was
+    /// made.
+    pub spare_age: Duration,
     /// The network of machines; none: they have none, as where the server is not root.
     pub network: Option<NetworkConfig>,
 }
@@ -90,6 +93,7 @@ impl CloudHypervisorConfig {
             kvm: "/dev/kvm".into(),
             warm_start: true,
             n_spares: 0,
+            spare_age: Duration::from_secs(600),
             network: Some(NetworkConfig::default()),
         }
     }
@@ -154,7 +158,8 @@ impl CloudHypervisor {
         config.images = jail::absolute(&config.images);
         let stock = Arc::new(Stock::new(&config.state_dir, None));
         // Processes of others than root are found again by nothing but their record.
-        let spares = Spares::new(if jail::is_root() { config.n_spares } else { 0 });
+        let spares =
+            Spares::new(if jail::is_root() { config.n_spares } else { 0 }, config.spare_age);
         Self { config, promise: Promise::default(), stock, spares }
     }
 

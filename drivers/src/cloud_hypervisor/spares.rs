@@ -31,8 +31,6 @@ use crate::{
 
 /// For as many kinds of sandboxes there are some; those that were asked for last.
 const MOST_KINDS: usize = 4;
-/// What a host's network was is known for this long.
-const MOST_AGE: Duration = Duration::from_secs(600);
 /// The sandbox that was just made has the processors first.
 const REST: Duration = Duration::from_secs(1);
 
@@ -98,8 +96,8 @@ impl Spare {
         given.map(|()| ready)
     }
 
-    fn is_fresh(&self) -> bool {
-        self.made_at.elapsed() < MOST_AGE && self.ready.is_alive()
+    fn is_fresh(&self, most_age: Duration) -> bool {
+        self.made_at.elapsed() < most_age && self.ready.is_alive()
     }
 
     async fn remove(self) {
@@ -116,6 +114,8 @@ impl Spare {
 pub(super) struct Spares {
     /// Of each kind.
     wanted: usize,
+    /// Those that are older are of no use.
+    most_age: Duration,
     shelf: Arc<Mutex<Vec<Place>>>,
     /// Making them, and ending them; closed once no more are to be made.
     tasks: TaskTracker,
@@ -129,9 +129,9 @@ struct Place {
 }
 
 impl Spares {
-    pub fn new(wanted: u32) -> Self {
+    pub fn new(wanted: u32, most_age: Duration) -> Self {
         let wanted = wanted.try_into().unwrap_or(usize::MAX);
-        Self { wanted, shelf: Arc::default(), tasks: TaskTracker::new() }
+        Self { wanted, most_age, shelf: Arc::default(), tasks: TaskTracker::new() }
     }
 
     /// One of a kind, if there is one.
@@ -143,7 +143,7 @@ impl Spares {
             let mut taken = None;
             while taken.is_none() && !place.spares.is_empty() {
                 let spare = place.spares.remove(0);
-                if spare.is_fresh() {
+                if spare.is_fresh(self.most_age) {
                     taken = Some(spare);
                 } else {
                     dead.push(spare);
@@ -228,8 +228,8 @@ impl Spares {
         };
         let begins = !place.is_filling;
         place.is_filling = true;
-        let (fresh, mut forgotten) =
-            place.spares.into_iter().partition::<Vec<_>, _>(Spare::is_fresh);
+        let fresh = |spare: &Spare| spare.is_fresh(self.most_age);
+        let (fresh, mut forgotten) = place.spares.into_iter().partition::<Vec<_>, _>(fresh);
         place.spares = fresh;
         shelf.push(place);
         while shelf.len() > MOST_KINDS {

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use domain::{egress::EgressPolicy, id::SandboxId};
@@ -160,6 +161,18 @@ async fn a_spare_that_is_of_no_use_is_no_reason_not_to_start() {
     wait_until(|| spares(&host).len() == 2, "there are others");
     starts(&driver, &spec()).await;
     assert_eq!(last(&told), Some(Start::Spare));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spare_that_has_waited_too_long_is_not_taken() {
+    let Some(mut host) = host(1) else { return };
+    host.config.spare_age = Duration::ZERO;
+    let (driver, told) = server(&host);
+    driver.prepare(&spec()).await.unwrap();
+    let [old] = *spares(&host).iter().copied().collect::<Vec<_>>() else { panic!("there is one") };
+    starts(&driver, &spec()).await;
+    assert_eq!(last(&told), Some(Start::Clone), "the network may have changed since");
+    wait_until(|| is_gone(&host, old), "nothing is left of it");
 }
 
 /// Kills the VMM of one: what its record names is bubblewrap, which ends with it and the other way round.
