@@ -52,7 +52,7 @@ impl Client {
 
     /// Asks whether the VMM answers, and for its version.
     pub async fn ping(&self) -> Result<VmmPingResponse> {
-        self.get("vmm.ping").await
+        self.get("vmm.ping", SHORT).await
     }
 
     /// Defines the machine.
@@ -65,14 +65,15 @@ impl Client {
         self.put_nothing("vm.boot", MEDIUM).await
     }
 
-    /// Asks what it is doing.
+    /// Asks what it is doing. The VMM does one thing after the other, so this may have to wait for what a dead
+    /// server has told it, such as to write all of its memory.
     pub async fn info(&self) -> Result<VmInfo> {
-        self.get("vm.info").await
+        self.get("vm.info", LONG).await
     }
 
     /// Asks what its devices have counted.
     pub async fn counters(&self) -> Result<VmCounters> {
-        self.get("vm.counters").await
+        self.get("vm.counters", SHORT).await
     }
 
     /// Holds its processors.
@@ -121,8 +122,8 @@ impl Client {
         self.put_nothing("vmm.shutdown", SHORT).await
     }
 
-    async fn get<T: DeserializeOwned>(&self, what: &str) -> Result<T> {
-        let answer = self.call(Method::GET, what, Bytes::new(), SHORT).await?;
+    async fn get<T: DeserializeOwned>(&self, what: &str, limit: Duration) -> Result<T> {
+        let answer = self.call(Method::GET, what, Bytes::new(), limit).await?;
         serde_json::from_slice(&answer).map_err(|error| {
             Failure::host(format!("the VMM's answer to {what} is not understood: {error}"))
         })

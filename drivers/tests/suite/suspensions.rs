@@ -54,6 +54,30 @@ async fn a_server_may_be_killed_while_it_suspends_or_resumes() {
     }
 }
 
+/// A VMM does one thing after the other: who asks it anything while it still writes down what a dead server
+/// wanted waits that long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_still_being_written_down_for_a_dead_server_goes_on() {
+    let host = MachineHost::new();
+    let sandbox = Sandbox::with(host.driver(), &spec()).await;
+    let id = sandbox.id;
+    sandbox.write("kept", b"x").await.unwrap();
+    host.set_fault("slow vm.snapshot");
+    let mut server = server_that(&host, id, "suspend");
+    let snapshot = host.run_directory(id).join("vm/snapshot");
+    wait_until(|| snapshot.exists(), "the server has paused it");
+    // It asks for the snapshot right after this; if it never does, this shows nothing.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let driver = host.driver();
+    driver.as_suspend().unwrap().resume(id).await.unwrap();
+    let guest = Guest::connect(&*driver, id).await.unwrap();
+    assert_eq!(guest.list_directory("/workspace").await.unwrap().len(), 1);
+    host.set_fault("");
+    remove_without_a_trace(&host, id).await;
+}
+
 /// What is written down and what went on are never mixed up, whatever fails in between.
 #[tokio::test]
 async fn what_cannot_be_suspended_or_resumed_is_never_half_alive() {

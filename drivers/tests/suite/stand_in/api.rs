@@ -63,7 +63,10 @@ async fn call(
         None if body.is_empty() => Value::Null,
         None => return Err(wrong(format!("{name} takes nothing"))),
     };
-    let answer = machine.call(name, told).await?;
+    // As the VMM, it does what it was told even if nobody waits for that any more.
+    let calling = Arc::clone(machine);
+    let done = tokio::spawn(async move { calling.call(name, told).await });
+    let answer = done.await.expect("the call comes to an end")?;
     match (output, &answer) {
         (Some(object), Some(value)) => schema::check(object, value).expect("the answer is right"),
         (None, None) => {}

@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use hyper::StatusCode;
@@ -16,9 +17,13 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional},
     net::{UnixListener, UnixStream},
     sync::Mutex,
+    time::sleep,
 };
 
 use crate::VERSION;
+
+/// Longer than a client waits for what only looks.
+const SLOW: Duration = Duration::from_secs(6);
 
 /// Names another socket than the one that a VMM finds as its device.
 const KVM: &str = "CROWNEST_STAND_IN_KVM";
@@ -141,6 +146,9 @@ impl Machine {
             ("vm.shutdown", Running | Paused) => vm.state = Shutdown,
             ("vm.resize" | "vm.power-button", Running) => {}
             ("vm.snapshot", Paused) => {
+                if fault("slow", name) {
+                    sleep(SLOW).await;
+                }
                 let url = told["destination_url"].as_str().unwrap_or_default();
                 write(vm, url).await.map_err(|error| trouble(&error))?;
             }
