@@ -1,4 +1,4 @@
-//! `crownest billing`: the operator's way to money, until the admin API is there.
+//! `crownest billing`: the operator's way to money on the server's own host, straight to its database.
 
 mod balance;
 mod change;
