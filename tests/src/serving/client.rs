@@ -1,5 +1,5 @@
 //! A client that does not give up: a request whose server died is sent again to the next one, with
-//! the same idempotency key.
+//! the same idempotency key. Knows how requests end, and no request in particular.
 
 use std::{
     sync::{Arc, Mutex},

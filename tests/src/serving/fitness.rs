@@ -1,4 +1,5 @@
-//! Whether this host can run what a server with the local driver runs.
+//! Whether this host can run what a server with the local driver runs. Whether that is a reason to skip is the
+//! story's to say.
 
 use drivers::{
     Driver as _, ErrorKind,

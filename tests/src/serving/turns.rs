@@ -1,4 +1,5 @@
-//! Servers of one installation, one after the other, behind a door that clients wait at.
+//! Servers of one installation, one after the other, behind a door that clients wait at. When one dies is the
+//! story's to choose: no time and no chance here.
 
 use std::process::ExitStatus;
 

@@ -1,4 +1,5 @@
-//! What is outside of machines: the internet of the driver's own tests, in which the server plays a part, too.
+//! What is outside of machines: the internet of the driver's own tests, in which the server plays a part, too. What
+//! sandboxes are to reach of it is the stories' to say.
 
 #[expect(dead_code, reason = "policies and names are the driver's own tests' matter")]
 #[path = "../../../drivers/tests/suite/network/internet.rs"]
