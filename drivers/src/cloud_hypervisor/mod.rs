@@ -37,6 +37,7 @@ use crate::{
         failure::Failure,
         groups::Promise,
         hold::{self, Held},
+        sweeper::Sweeper,
         to_the_end,
     },
     spec::{Limitation, Observed, Spec},
@@ -142,6 +143,7 @@ pub struct CloudHypervisor {
     promise: Promise,
     stock: Arc<Stock>,
     spares: Spares,
+    sweeper: Sweeper,
 }
 
 impl fmt::Debug for CloudHypervisor {
@@ -160,7 +162,8 @@ impl CloudHypervisor {
         // Processes of others than root are found again by nothing but their record.
         let spares =
             Spares::new(if jail::is_root() { config.n_spares } else { 0 }, config.spare_age);
-        Self { config, promise: Promise::default(), stock, spares }
+        let (promise, sweeper) = (Promise::default(), Sweeper::default());
+        Self { config, promise, stock, spares, sweeper }
     }
 
     /// The same, telling how each sandbox started.
@@ -179,7 +182,7 @@ impl CloudHypervisor {
     pub async fn prepare(&self, spec: &Spec) -> Result<(), DriverError> {
         let (driver, spec) = (self.clone(), spec.clone());
         to_the_end(Verb::Ensure, async move {
-            let Self { config, promise, stock, spares } = &driver;
+            let Self { config, promise, stock, spares, .. } = &driver;
             let recipe =
                 Recipe::new(config, &spec, images::image(&config.images, &spec.template)?)?;
             if stock.find(&recipe)?.is_none() {
@@ -200,9 +203,9 @@ impl CloudHypervisor {
 
     /// Sweeps away machines that a dead server was about to prepare, its spares, and golden ones that have changed.
     async fn tidy_stock(&self) -> Result<(), Failure> {
-        let Self { config, promise, stock, .. } = self;
+        let Self { config, promise, stock, sweeper, .. } = self;
         let preparation = |id| Preparation::with_id(config, promise, stock, id);
-        hold::list(stock.workshop(), preparation).await?;
+        hold::list(stock.workshop(), sweeper, preparation).await?;
         stock.check().await
     }
 }
@@ -248,7 +251,7 @@ impl Driver for CloudHypervisor {
     async fn list(&self) -> Result<Vec<Observed>, DriverError> {
         let driver = self.clone();
         to_the_end(Verb::List, async move {
-            hold::list(&driver.config.state_dir, |id| driver.sandbox(id)).await
+            hold::list(&driver.config.state_dir, &driver.sweeper, |id| driver.sandbox(id)).await
         })
         .await
     }

@@ -20,6 +20,7 @@ use super::{
     lock::Lock,
     processes::{self, Marks, Process},
     record::{self, Mark, Record, RunDirectory},
+    sweeper::Sweeper,
     uids::Uids,
 };
 use crate::{
@@ -340,23 +341,30 @@ pub(crate) fn suspended(state_dir: &Path) -> Result<Vec<SandboxId>> {
 }
 
 /// The sandboxes that run, sorted by id. Also clears away what sandboxes left that died, or that a
-/// killed server was about to make.
-pub(crate) async fn list<S: Held>(
+/// killed server was about to make, or begins to.
+pub(crate) async fn list<S: Held + 'static>(
     state_dir: &Path,
+    sweeper: &Sweeper,
     sandbox: impl Fn(SandboxId) -> S,
 ) -> Result<Vec<Observed>> {
     let mut known: BTreeSet<_> = RunDirectory::list(state_dir)?.into_iter().collect();
     known.extend(locked(state_dir));
-    let mut running = Vec::new();
+    let mut holds = Vec::new();
+    let mut to_sweep = Vec::new();
     for id in known {
         let sandbox = sandbox(id);
         let hold = sandbox.hold();
+        holds.push(hold.clone());
         let is_fine = hold.running_since()?.is_some() && !hold.directory.is(Mark::Held);
         if !is_fine && !hold.rests()? {
-            sandbox.sweep().await;
+            to_sweep.push(sandbox);
         }
+    }
+    sweeper.sweep(to_sweep).await;
+    let mut running = Vec::new();
+    for hold in holds {
         let started_at = hold.running_since()?;
-        running.extend(started_at.map(|started_at| Observed { id, started_at }));
+        running.extend(started_at.map(|started_at| Observed { id: hold.id, started_at }));
     }
     Ok(running)
 }

@@ -12,6 +12,7 @@ pub(crate) mod processes;
 pub(crate) mod program;
 pub(crate) mod record;
 pub(crate) mod sockets;
+pub(crate) mod sweeper;
 pub(crate) mod uids;
 
 use std::{

@@ -20,6 +20,7 @@ use crate::{
         failure::Failure,
         groups::Promise,
         hold::{self, Held},
+        sweeper::Sweeper,
         to_the_end,
     },
     spec::{Limitation, Observed, Spec},
@@ -63,6 +64,7 @@ impl LocalConfig {
 pub struct Local {
     config: LocalConfig,
     promise: Promise,
+    sweeper: Sweeper,
 }
 
 impl Local {
@@ -70,7 +72,7 @@ impl Local {
     #[must_use]
     pub fn new(mut config: LocalConfig) -> Self {
         config.state_dir = jail::absolute(&config.state_dir);
-        Self { config, promise: Promise::default() }
+        Self { config, promise: Promise::default(), sweeper: Sweeper::default() }
     }
 
     fn sandbox(&self, id: SandboxId) -> Sandbox {
@@ -122,7 +124,7 @@ impl Driver for Local {
     async fn list(&self) -> std::result::Result<Vec<Observed>, DriverError> {
         let driver = self.clone();
         to_the_end(Verb::List, async move {
-            hold::list(&driver.config.state_dir, |id| driver.sandbox(id)).await
+            hold::list(&driver.config.state_dir, &driver.sweeper, |id| driver.sandbox(id)).await
         })
         .await
     }

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use domain::id::SandboxId;
 use drivers::{
     Driver as _, ErrorKind, Suspend as _,
     contract::{new_id, sandbox::Sandbox, spec},
@@ -13,6 +14,7 @@ use drivers::{
 };
 
 use crate::{
+    local_host::kill,
     machine_host::MachineHost,
     machines::server_that,
     run::wait_until,
@@ -54,6 +56,15 @@ async fn a_server_may_be_killed_while_it_suspends_or_resumes() {
     }
 }
 
+/// Returns when what was begun goes on without a server.
+fn a_server_dies_while_its_vmm_writes_down(host: &MachineHost, id: SandboxId) {
+    let mut server = server_that(host, id, "suspend");
+    let begun = host.run_directory(id).join("vm/snapshot/config.json");
+    wait_until(|| begun.exists(), "the VMM begins to write");
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
 /// A VMM does one thing after the other: who asks it anything while it still writes down what a dead server
 /// wanted waits that long.
 #[tokio::test(flavor = "multi_thread")]
@@ -63,19 +74,36 @@ async fn a_machine_that_is_still_being_written_down_for_a_dead_server_goes_on() 
     let id = sandbox.id;
     sandbox.write("kept", b"x").await.unwrap();
     host.set_fault("slow vm.snapshot");
-    let mut server = server_that(&host, id, "suspend");
-    let snapshot = host.run_directory(id).join("vm/snapshot");
-    wait_until(|| snapshot.exists(), "the server has paused it");
-    // It asks for the snapshot right after this; if it never does, this shows nothing.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    server.kill().unwrap();
-    server.wait().unwrap();
+    a_server_dies_while_its_vmm_writes_down(&host, id);
     let driver = host.driver();
     driver.as_suspend().unwrap().resume(id).await.unwrap();
     let guest = Guest::connect(&*driver, id).await.unwrap();
     assert_eq!(guest.list_directory("/workspace").await.unwrap().len(), 1);
     host.set_fault("");
     remove_without_a_trace(&host, id).await;
+}
+
+/// Who looks at a host is told what runs there and what has died, whatever one VMM is busy with.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_still_being_written_down_hides_no_other() {
+    let host = MachineHost::new();
+    let busy = Sandbox::with(host.driver(), &spec()).await;
+    let alive = Sandbox::with(host.driver(), &spec()).await;
+    host.set_fault("stuck vm.snapshot");
+    a_server_dies_while_its_vmm_writes_down(&host, busy.id);
+    let driver = host.driver();
+    let listed = async || Vec::from_iter(driver.list().await.unwrap().iter().map(|it| it.id));
+    assert_eq!(listed().await, [busy.id, alive.id]);
+    kill(host.vmm_pid(alive.id));
+    assert_eq!(listed().await, [busy.id], "nor the death of another");
+    assert!(!host.run_directory(alive.id).exists(), "which is cleared away");
+    assert!(!host.run_directory(busy.id).join("vm/snapshot/state.json").exists(), "it is busy");
+    host.set_fault("");
+    driver.as_suspend().unwrap().resume(busy.id).await.unwrap();
+    assert_eq!(busy.names("/workspace").await, [""; 0], "it goes on");
+    for id in [busy.id, alive.id] {
+        remove_without_a_trace(&host, id).await;
+    }
 }
 
 /// What is written down and what went on are never mixed up, whatever fails in between.

@@ -13,6 +13,7 @@ stories![
     a_command_queued_in_a_sandbox_that_fails_is_killed,
     a_removal_that_fails_is_repeated,
     a_crashed_sandbox_has_failed_at_the_last_instant_it_was_seen,
+    a_sandbox_that_dies_at_once_is_missed_at_once,
     a_crash_is_not_seen_later_than_the_expiry,
     a_crashed_sandbox_that_is_killed_was_dead_before,
     a_host_that_is_not_fit_makes_the_server_unready,
@@ -177,6 +178,19 @@ async fn a_crashed_sandbox_has_failed_at_the_last_instant_it_was_seen(database: 
     assert_eq!(command["killedReason"], "sandbox_destroyed");
     assert_eq!(acme.used().await, 43);
     assert_eq!(acme.lists().await.len(), 0);
+    world.close().await;
+}
+
+/// No time passes between its start, its death and the look: how young it is excuses nothing.
+async fn a_sandbox_that_dies_at_once_is_missed_at_once(database: Database) {
+    let world = World::on(database).await;
+    let acme = world.team("acme").await;
+    world.expects_warning("a sandbox stopped by itself");
+    let sandbox = acme.starts(json!({})).await;
+    assert!(world.driver.crash(sandbox.parse().unwrap()));
+    world.settle().await;
+    assert_eq!(acme.sandbox(&sandbox).await["status"], "failed");
+    assert_eq!(acme.used().await, 0);
     world.close().await;
 }
 

@@ -24,6 +24,8 @@ use crate::VERSION;
 
 /// Longer than a client waits for what only looks.
 const SLOW: Duration = Duration::from_secs(6);
+/// How soon it goes on that was stuck.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Names another socket than the one that a VMM finds as its device.
 const KVM: &str = "CROWNEST_STAND_IN_KVM";
@@ -146,9 +148,6 @@ impl Machine {
             ("vm.shutdown", Running | Paused) => vm.state = Shutdown,
             ("vm.resize" | "vm.power-button", Running) => {}
             ("vm.snapshot", Paused) => {
-                if fault("slow", name) {
-                    sleep(SLOW).await;
-                }
                 let url = told["destination_url"].as_str().unwrap_or_default();
                 write(vm, url).await.map_err(|error| trouble(&error))?;
             }
@@ -285,6 +284,12 @@ async fn write(vm: &Vm, url: &str) -> io::Result<()> {
     let stays = zones.any(|zone| zone["shared"] == true && zone["file"].is_string());
     let number = vm.number.as_ref().filter(|_| !stays);
     write(CONFIG_FILE, vm.config.to_string().as_bytes())?;
+    if fault("slow", "vm.snapshot") {
+        sleep(SLOW).await;
+    }
+    while fault("stuck", "vm.snapshot") {
+        sleep(LOOK_AGAIN).await;
+    }
     write(STATE_FILE, json!({ "is": STATE, "number": number }).to_string().as_bytes())?;
     if number.is_some() {
         write(MEMORY_FILE, TOUCHED)?;

@@ -80,6 +80,14 @@ async fn n_made(world: &World) -> usize {
     usize::try_from(world.number(sql).await).expect("a write happens whole or not at all")
 }
 
+/// Whether all that was begun is closed or swept, and no request waits for it: a sweeper takes a write
+/// first and lets its request go last.
+async fn nobody_writes(world: &World) -> bool {
+    let sql = "select (select count(*) from artifact_writes where sweeps = 0)
+                    + (select count(*) from idempotency_records where status is null)";
+    world.number(sql).await == 0
+}
+
 async fn a_write_happens_whole_or_not_at_all(database: Database) {
     let world = World::on(database).await;
     let acme = world.team("acme").await;
@@ -92,8 +100,7 @@ async fn a_write_happens_whole_or_not_at_all(database: Database) {
             // Calls that were under way end first, and a commit may be among them.
             world.moves("61s");
             world.keeps_house().await;
-            let written = "select count(*) from artifact_writes where sweeps = 0";
-            (world.number(written).await == 0).then_some(())
+            nobody_writes(&world).await.then_some(())
         };
         world.until("nothing being written", settled).await;
         let now = n_made(&world).await;
@@ -136,11 +143,7 @@ async fn what_a_dead_server_was_writing_is_swept_by_the_next(database: Database)
     world.until("the note of a write", noted).await;
     world.kills_server().await;
     world.starts_server().await;
-    let swept = async || {
-        let sql = "select count(*) from artifact_writes where sweeps = 0";
-        (world.number(sql).await == 0).then_some(())
-    };
-    world.until("the sweep", swept).await;
+    world.until("the sweep", async || nobody_writes(&world).await.then_some(())).await;
     // The request may come again at once, without waiting for a lease.
     let made = n_made(&world).await;
     let again = attempt(&world, &acme, &sandbox, 1, usize::MAX).await;
