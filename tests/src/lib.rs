@@ -17,7 +17,7 @@ pub mod client;
 pub mod cut;
 pub mod events;
 pub mod host;
-mod invariants;
+pub mod invariants;
 mod logs;
 pub mod mailbox;
 pub mod message;

@@ -1,6 +1,7 @@
 //! A program that runs beside a story: what it prints, line by line, how it is ended and how it ends.
 
 use std::{
+    ffi::OsString,
     path::PathBuf,
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -29,13 +30,20 @@ pub fn folder() -> PathBuf {
 #[must_use]
 pub fn crownest(settings: &[(&str, &str)], arguments: &[&str]) -> Command {
     let mut command = Command::new(folder().join("crownest"));
-    for (name, _) in std::env::vars_os() {
-        if name.as_encoded_bytes().starts_with(b"CROWNEST_") {
-            command.env_remove(name);
-        }
+    for name in settings_around() {
+        command.env_remove(name);
     }
     command.args(arguments).envs(settings.iter().copied());
     command
+}
+
+/// The names of settings that the surrounding shell has: they are not those of programs in tests.
+pub fn settings_around() -> impl Iterator<Item = OsString> {
+    let is_one = |name: &OsString| {
+        let name = name.as_encoded_bytes();
+        name.starts_with(b"CROWNEST_") || name.starts_with(b"OTEL_")
+    };
+    std::env::vars_os().map(|(name, _)| name).filter(is_one)
 }
 
 /// A program that runs. It is killed if the story forgets it.

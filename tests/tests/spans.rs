@@ -23,6 +23,7 @@ use opentelemetry_proto::tonic::{
 use reqwest::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tests::program;
 use tokio::{
     process::{Child, Command},
     time::Instant,
@@ -88,12 +89,9 @@ impl Stage {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(programs().join("crownest"));
-        for (name, _) in std::env::vars_os() {
-            let name_bytes = name.as_encoded_bytes();
-            if name_bytes.starts_with(b"CROWNEST_") || name_bytes.starts_with(b"OTEL_") {
-                command.env_remove(name);
-            }
+        let mut command = Command::new(program::folder().join("crownest"));
+        for name in program::settings_around() {
+            command.env_remove(name);
         }
         command.env("CROWNEST_STATE_DIR", self.folder.join("state"));
         command.env("CROWNEST_DRIVER", "simulated");
@@ -141,17 +139,6 @@ impl Drop for Stage {
         // What is left is in the folder for what is temporary.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
-}
-
-/// The folder of the program, built like this test.
-fn programs() -> PathBuf {
-    std::env::var_os("TEST_PROGRAMS").map_or_else(
-        || {
-            let test = std::env::current_exe().unwrap();
-            test.ancestors().nth(2).unwrap().to_owned()
-        },
-        PathBuf::from,
-    )
 }
 
 /// Ends it as an operator does, and waits until it has.

@@ -37,12 +37,11 @@ impl Sweeper {
         if turns.is_empty() {
             return;
         }
-        let sweeping = stream::iter(turns).for_each_concurrent(AT_A_TIME, |(turn, sandbox)| {
-            async move {
+        let sweeping =
+            stream::iter(turns).for_each_concurrent(AT_A_TIME, |(turn, sandbox)| async move {
                 sandbox.sweep().await;
                 drop(turn);
-            }
-        });
+            });
         let sweeping = tokio::spawn(tracing::Instrument::in_current_span(sweeping));
         if let Ok(Err(error)) = timeout(PATIENCE, sweeping).await {
             tracing::warn!(%error, "a sweep was broken off");

@@ -15,6 +15,8 @@ use tokio::{
     time::Instant,
 };
 
+use crate::program::settings_around;
+
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -44,11 +46,8 @@ impl Installation {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.programs.join("crownest"));
-        // Settings of the surrounding shell are not this server's.
-        for (name, _) in std::env::vars_os() {
-            if name.as_encoded_bytes().starts_with(b"CROWNEST_") {
-                command.env_remove(name);
-            }
+        for name in settings_around() {
+            command.env_remove(name);
         }
         command.args(arguments).kill_on_drop(true).stdin(Stdio::null());
         command.env("CROWNEST_LISTEN", "127.0.0.1:0");

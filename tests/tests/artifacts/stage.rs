@@ -1,15 +1,12 @@
 //! One server after the other on one installation, its client, and what is in its folder.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::{
+    invariants::files_below,
     program,
     serving::{Client, Installation, Turns},
 };
@@ -83,7 +80,7 @@ impl Stage {
 
     /// Every file that artifacts are kept in, half-written ones included.
     pub fn blobs(&self) -> Vec<PathBuf> {
-        below(&self.servers.installation.state().join("artifacts"))
+        files_below(&self.servers.installation.state().join("artifacts"))
     }
 }
 
@@ -108,13 +105,6 @@ impl Drop for Stage {
         // It has failed already.
         drop(killed.join());
     }
-}
-
-fn below(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
-    let (folders, mut files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
-    files.extend(folders.iter().flat_map(|folder| below(folder)));
-    files
 }
 
 /// Checksums as `sha256sum` prints them.

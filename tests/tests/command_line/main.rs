@@ -18,10 +18,8 @@ use tests::program;
 
 fn crownest(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
     let mut command = Command::new(program::folder().join("crownest"));
-    for (name, _) in std::env::vars_os() {
-        if name.as_encoded_bytes().starts_with(b"CROWNEST_") {
-            command.env_remove(name);
-        }
+    for name in program::settings_around() {
+        command.env_remove(name);
     }
     command.args(arguments).envs(settings.iter().copied());
     command.output().expect("scripts/build makes crownest")

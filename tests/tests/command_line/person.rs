@@ -53,10 +53,8 @@ impl Person {
 
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(tests::program::folder().join("crownest"));
-        for (name, _) in std::env::vars_os() {
-            if name.as_encoded_bytes().starts_with(b"CROWNEST_") {
-                command.env_remove(name);
-            }
+        for name in tests::program::settings_around() {
+            command.env_remove(name);
         }
         command.args(words).envs(self.settings.iter().cloned()).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
