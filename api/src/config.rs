@@ -68,6 +68,8 @@ pub struct Config {
     pub preview_url: Option<String>,
     /// How long an app in a sandbox may take to begin its answer to a request, in seconds.
     pub preview_timeout_seconds: u32,
+    /// How long nothing may pass through a connection of a preview before it is closed, in seconds.
+    pub preview_idle_seconds: u32,
     /// `sqlite://PATH` or `postgres://...`.
     pub database_url: Option<String>,
     /// Connections to PostgreSQL, or readers of SQLite.
@@ -187,6 +189,7 @@ impl Default for Config {
             preview_listen: None,
             preview_url: None,
             preview_timeout_seconds: 60,
+            preview_idle_seconds: 300,
             database_url: None,
             database_connections: 16,
             state_dir: PathBuf::from("crownest-data"),

@@ -1,6 +1,6 @@
 //! One request on its way: which preview, who asks, to the app, and back.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use domain::sandbox::Phase;
 use hyper::{
@@ -14,12 +14,14 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use super::{
+    Client,
     admit::{self, Admission, Asked},
     body::{self, Body},
     headers::{self, Origin},
     open::Visit,
     page::{self, Reader},
     pool::{Connection, no_answer, unavailable},
+    silence::Activity,
     target, tunnel,
 };
 use crate::{
@@ -32,11 +34,7 @@ use crate::{
 type Held = (Visit, Place);
 
 /// Answers a request, whatever becomes of it.
-pub async fn answer(
-    app: &Arc<App>,
-    peer: SocketAddr,
-    request: Request<Incoming>,
-) -> Response<Body> {
+pub async fn answer(app: &Arc<App>, client: &Client, request: Request<Incoming>) -> Response<Body> {
     let request_id = format!("req_{:032x}", rand::random::<u128>());
     // Neither the host nor the target: the one is as good as a password, the other may hold one.
     let span = tracing::debug_span!(
@@ -49,7 +47,8 @@ pub async fn answer(
         let mut reader = Reader::of(request.headers());
         let (head, incoming) = request.into_parts();
         let mut incoming = Some(incoming);
-        let refused = match carry(app, peer, head, &mut incoming, &request_id, &mut reader).await {
+        let refused = match carry(app, client, head, &mut incoming, &request_id, &mut reader).await
+        {
             Ok(answer) => return answer,
             Err(error) => error,
         };
@@ -65,7 +64,7 @@ pub async fn answer(
 
 async fn carry(
     app: &Arc<App>,
-    peer: SocketAddr,
+    client: &Client,
     head: request::Parts,
     incoming: &mut Option<Incoming>,
     request_id: &str,
@@ -83,7 +82,7 @@ async fn carry(
     tracing::Span::current().record("preview", tracing::field::display(found.preview.id));
     reader.mode = Some(found.preview.auth_mode);
     let origin = Origin {
-        peer: peer.ip().to_canonical(),
+        peer: client.peer.ip().to_canonical(),
         host: &host,
         scheme: pattern.scheme(),
         trust_forwarded_for: app.config.trust_forwarded_for,
@@ -96,12 +95,13 @@ async fn carry(
     }
     let held = enter(app, &found).await?;
     let is_websocket = headers::wants_websocket(&request);
-    let client = is_websocket.then(|| hyper::upgrade::on(&mut request));
+    let upgraded =
+        is_websocket.then(|| (hyper::upgrade::on(&mut request), client.activity.clone()));
     headers::towards_app(request.headers_mut(), origin, is_websocket);
     let (method, fields) = (request.method().clone(), std::mem::take(request.headers_mut()));
     let going = Going { app, found: &found, method, target, fields };
     let (answer, connection) = going.send(incoming, &held.0).await?;
-    come_back(app, &found, answer, connection, client, held)
+    come_back(app, &found, answer, connection, upgraded, held)
 }
 
 /// Sees that the preview can carry something now, and notes that it does.
@@ -200,17 +200,17 @@ fn come_back(
     found: &Found,
     mut answer: Response<Incoming>,
     connection: Connection,
-    client: Option<OnUpgrade>,
+    upgraded: Option<(OnUpgrade, Activity)>,
     held: Held,
 ) -> Result<Response<Body>, ApiError> {
     let ends = held.0.ends().clone();
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let client = client.filter(|_| headers::is_websocket(answer.headers()));
-        let Some(client) = client else {
+        let upgraded = upgraded.filter(|_| headers::is_websocket(answer.headers()));
+        let Some((client, activity)) = upgraded else {
             return Err(unavailable("the app speaks a protocol that nobody asked for"));
         };
         let upstream = hyper::upgrade::on(&mut answer);
-        tunnel::join(app, ends, (client, upstream), (held, connection));
+        tunnel::join(app, ends, (client, activity), upstream, (held, connection));
         let (mut head, _) = answer.into_parts();
         headers::towards_client(&mut head.headers, true);
         return Ok(respond(head, body::whole("")));

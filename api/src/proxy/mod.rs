@@ -11,6 +11,7 @@ mod headers;
 mod open;
 mod page;
 mod pool;
+mod silence;
 mod target;
 mod tunnel;
 
@@ -36,6 +37,7 @@ use tracing::Instrument;
 
 use crate::{app::App, config::Config, places::Places};
 use address::Pattern;
+use silence::{Activity, Watched};
 
 /// Connections from clients at a time; further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 2048;
@@ -153,16 +155,30 @@ async fn accept(app: Arc<App>, listener: TcpListener) {
     }
 }
 
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+struct Client {
+    peer: SocketAddr,
+    activity: Activity,
+}
+
+/// A connection through which nothing passes for this long is closed.
+fn idle_limit(app: &App) -> Duration {
+    Duration::from_secs(app.config.preview_idle_seconds.into())
+}
+
 /// Serves one connection to its end. How it ends is the client's business.
 async fn serve(app: &Arc<App>, stream: TcpStream, peer: SocketAddr) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection was gone at once");
         return;
     }
+    let client = Client { peer, activity: Activity::new() };
     let service = service_fn(|request: Request<Incoming>| {
-        let app = Arc::clone(app);
-        async move { Ok::<_, Infallible>(carry::answer(&app, peer, request).await) }
+        let (app, client) = (Arc::clone(app), client.clone());
+        async move { Ok::<_, Infallible>(carry::answer(&app, &client, request).await) }
     });
+    let stream = Watched::new(stream, client.activity.clone());
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
@@ -172,6 +188,10 @@ async fn serve(app: &Arc<App>, stream: TcpStream, peer: SocketAddr) {
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = client.activity.ceases(idle_limit(app)) => {
+            tracing::debug!("a connection is closed through which nothing passes");
+            Ok(())
+        }
         () = app.draining.cancelled() => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {

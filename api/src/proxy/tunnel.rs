@@ -1,5 +1,5 @@
-//! What follows an upgrade to WebSocket: bytes both ways, until either side closes, the preview ends or
-//! the server does.
+//! What follows an upgrade to WebSocket: bytes both ways, until either side closes, nothing passes any
+//! more, the preview ends or the server does.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 use tracing::Instrument;
 
+use super::silence::Activity;
 use crate::app::App;
 
 /// Both sides hand their connections over within this, the answer being sent meanwhile.
@@ -19,10 +20,11 @@ const BUFFER: usize = 16 << 10;
 pub fn join<K: Send + 'static>(
     app: &Arc<App>,
     ends: tokio_util::sync::CancellationToken,
-    (client, upstream): (OnUpgrade, OnUpgrade),
+    (client, activity): (OnUpgrade, Activity),
+    upstream: OnUpgrade,
     kept: K,
 ) {
-    let draining = app.draining.clone();
+    let (draining, idle_limit) = (app.draining.clone(), super::idle_limit(app));
     app.proxy.tasks.spawn(
         async move {
             let carried = async {
@@ -40,6 +42,7 @@ pub fn join<K: Send + 'static>(
             };
             tokio::select! {
                 () = carried => {}
+                () = activity.ceases(idle_limit) => {}
                 () = ends.cancelled() => {}
                 () = draining.cancelled() => {}
             }
