@@ -33,6 +33,9 @@ const NEVER: [&str; 8] = [
 /// How many connections one sandbox may have at a time. The host keeps track of each, and its table is
 /// for all.
 const MAX_CONNECTIONS: u32 = 2048;
+/// How many it may begin. Those that have ended are not among the ones it has, but the host remembers
+/// each of them for up to two minutes: who opens and closes quickly would fill the table all the same.
+const BEGINNINGS: Pace = Pace { each_second: 50, at_once: 1000 };
 /// How many questions for names besides, as long as the host remembers them.
 const MAX_QUESTIONS: u32 = 512;
 
@@ -49,7 +52,7 @@ pub(super) struct Rules<'a> {
     pub denied: &'a [Ipv4Net],
 }
 
-/// How many packets a machine may send to resolvers: in a second, and at once.
+/// How many packets of a kind a machine may send: in a second, and at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Pace {
     each_second: u32,
@@ -66,13 +69,16 @@ impl Rules<'_> {
     /// Whether there is anything that names could be asked for. Where there is nothing to reach, nobody
     /// is asked: a question is a message to the outside.
     pub fn resolves_names(&self) -> bool {
-        let everything = |network: &IpNet| *network == IpNet::from(Ipv4Net::default());
-        let denies_all = self.egress.deny_cidrs().iter().any(everything);
-        let allows_none = v4(self.egress.allow_cidrs()).is_empty();
-        match self.egress.mode() {
-            EgressMode::AllowAll => !denies_all && !self.resolvers.is_empty(),
-            EgressMode::DenyAll => !denies_all && !allows_none && !self.resolvers.is_empty(),
-        }
+        let mut denied = self.denied_to_all();
+        denied.extend(v4(self.egress.deny_cidrs()));
+        // Networks that only together cover another one are joined to one that does.
+        let denied = Ipv4Net::aggregate(&denied);
+        let allowed = match self.egress.mode() {
+            EgressMode::AllowAll => vec![Ipv4Net::default()],
+            EgressMode::DenyAll => v4(self.egress.allow_cidrs()),
+        };
+        let is_denied = |network: &Ipv4Net| denied.iter().any(|wider| wider.contains(network));
+        !self.resolvers.is_empty() && !allowed.iter().all(is_denied)
     }
 
     /// The rules in a machine's namespace.
@@ -131,12 +137,14 @@ table inet crownest {{
                 let _ = writeln!(text, "    ip daddr @allowed {ports}goto count");
             }
         }
+        let Pace { each_second, at_once } = BEGINNINGS;
         let _ = write!(
             text,
             "    \
     reject with icmp admin-prohibited
   }}
   chain count {{
+    limit rate over {each_second}/second burst {at_once} packets drop
     ct count over {MAX_CONNECTIONS} reject with icmp admin-prohibited
     accept
   }}
@@ -365,6 +373,9 @@ mod tests {
     #[test]
     fn names_are_asked_for_only_where_something_can_be_reached() {
         let (net, all) = ("203.0.113.0/24", "0.0.0.0/0");
+        let halves = ["0.0.0.0/1", "128.0.0.0/1"];
+        let common = ["0.0.0.0/1", "128.0.0.0/2", "192.0.0.0/3"];
+        let its_halves = ["203.0.113.0/25", "203.0.113.128/25"];
         for (policy, wanted, why) in [
             (policy("allow_all", &[], &[], &[]), true, "all"),
             (policy("allow_all", &[], &[net], &[]), true, "most"),
@@ -373,6 +384,11 @@ mod tests {
             (policy("deny_all", &["2001:db8::/32"], &[], &[]), false, "nothing that is there"),
             (policy("deny_all", &[net], &[], &[443]), true, "something"),
             (policy("deny_all", &[net], &[all], &[]), false, "something and nothing"),
+            (policy("allow_all", &[], &halves, &[]), false, "nothing of either half"),
+            (policy("allow_all", &[], &halves[..1], &[]), true, "the other half"),
+            (policy("allow_all", &[], &common, &[]), false, "what is denied to everybody"),
+            (policy("deny_all", &[net], &its_halves, &[]), false, "nothing of its halves"),
+            (policy("deny_all", &[net], &its_halves[1..], &[]), true, "a half of it"),
         ] {
             assert_eq!(rules(&policy).resolves_names(), wanted, "{why}");
             assert!(!Rules { resolvers: &[], ..rules(&policy) }.resolves_names(), "{why}");
