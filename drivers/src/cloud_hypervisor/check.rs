@@ -1,5 +1,5 @@
-//! Finds out whether this host can run microVMs, by starting a VMM in its jail and asking it who it is,
-//! and what the host cannot enforce. Starts and changes no sandbox that anybody asked for.
+//! Finds out whether this host has what microVMs need, and what it cannot enforce. Whether that can be used is
+//! found out by starting a VMM in its jail, which comes after this.
 
 use std::{fs::File, path::Path, process::Stdio, time::Duration};
 

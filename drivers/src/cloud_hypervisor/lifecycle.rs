@@ -1,12 +1,15 @@
 //! Sandboxes of this driver, and the golden machines that they begin with. What becomes of either after an
 //! accident is the same as with every driver that keeps processes.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use domain::{egress::EgressPolicy, id::SandboxId};
+use domain::{
+    egress::EgressPolicy,
+    id::{SandboxId, TemplateVersionId},
+};
 use tokio::net::UnixStream;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
     CloudHypervisorConfig, Start, images,
@@ -20,9 +23,9 @@ use crate::{
     jail::{
         failure::Result,
         groups::Promise,
-        hold::{Held, Hold},
+        hold::{Held, Hold, within},
     },
-    spec::Spec,
+    spec::{Limits, Spec, Template},
 };
 
 /// One sandbox, whether it is there or not.
@@ -56,6 +59,8 @@ impl Sandbox {
     async fn wake(&self, spec: &Spec, recipe: &Recipe) -> Result<Option<DateTime<Utc>>> {
         let kind = Kind::new(recipe, spec);
         let Some(golden) = self.stock.find(recipe)? else {
+            let (sandbox, golden) = (self.machine.hold.id, recipe.key());
+            info!(%sandbox, golden, "there is no golden machine to start with; booting");
             self.spares.forget(&kind);
             return Ok(None);
         };
@@ -65,6 +70,7 @@ impl Sandbox {
             self.stock.tell(Start::Spare);
             return Ok(Some(started_at));
         }
+        let mut was_late = false;
         for way in Way::ALL {
             match self.machine.start(spec, recipe.image(), Beginning::Woken(&golden, way)).await {
                 Ok(started_at) => {
@@ -74,6 +80,7 @@ impl Sandbox {
                 // Another way would find no more room than this one.
                 Err(failure) if failure.kind == ErrorKind::NoCapacity => return Err(failure),
                 Err(failure) => {
+                    was_late |= failure.kind == ErrorKind::TimedOut;
                     let (sandbox, way) = (self.machine.hold.id, way.as_str());
                     warn!(%sandbox, way, %failure, "a warm start failed; starting in another way");
                     self.clear().await?;
@@ -81,7 +88,10 @@ impl Sandbox {
             }
         }
         self.spares.forget(&kind);
-        self.stock.reject(&golden)?;
+        // A host that has too much to do says nothing of what is wrong with the golden machine.
+        if !was_late {
+            self.stock.reject(&golden)?;
+        }
         Ok(None)
     }
 
@@ -184,6 +194,28 @@ impl Preparation {
     ) -> Self {
         let machine = Machine::new(config, stock.workshop(), promise, id);
         Self { machine, stock: Arc::clone(stock) }
+    }
+
+    /// Makes all that a machine needs, up to a VMM that waits for one in its jail, and takes it away again: to
+    /// find out what this host lets nobody do.
+    pub async fn try_out(&self) -> Result<()> {
+        let lock = self.hold().lock().await?;
+        let spec = Spec {
+            template: Template {
+                slug: "none".to_owned(),
+                version_id: TemplateVersionId::from_uuid(self.hold().id.uuid()),
+            },
+            env: BTreeMap::new(),
+            limits: Limits { cpu_milli: 1_000, memory_mib: 128, disk_mib: 16, n_pids: 64 },
+            egress: EgressPolicy::deny_all(),
+        };
+        // Nobody boots it, so whatever is there will do for an image.
+        let image = self.machine.config.initramfs.clone();
+        let making = self.machine.make_ready(&spec, &image, Beginning::Boot);
+        let made = within(Self::START_DEADLINE, making).await.map(drop);
+        self.clear().await?;
+        lock.delete();
+        made
     }
 
     /// The machine in the making.

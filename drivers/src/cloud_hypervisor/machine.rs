@@ -20,7 +20,7 @@ use super::{
     convert::{self, DISK, Landlock, MEMORY, Memory, Net, SNAPSHOT, Then},
     images,
     launch::{self, User, View},
-    limits::{limit_cpu, n_vmm_threads, starting_limits},
+    limits::{largest_file, limit_cpu, n_vmm_threads, starting_limits},
     network::Network,
     version::Version,
     vsock::{self, Door},
@@ -247,6 +247,7 @@ impl Machine {
             // Root becomes the user on the way.
             uid: None,
             n_pids: n_processes,
+            largest_file: Some(largest_file(spec)),
             stdin: Stdio::null(),
         })
     }

@@ -22,7 +22,9 @@ pub mod wire;
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use chrono::DateTime;
 use domain::id::SandboxId;
+use tracing::warn;
 
 pub use self::network::NetworkConfig;
 use self::{
@@ -37,6 +39,7 @@ use crate::{
         failure::Failure,
         groups::Promise,
         hold::{self, Held},
+        record::Mark,
         sweeper::Sweeper,
         to_the_end,
     },
@@ -144,6 +147,8 @@ pub struct CloudHypervisor {
     stock: Arc<Stock>,
     spares: Spares,
     sweeper: Sweeper,
+    /// Whether a trial did.
+    went_well: Arc<tokio::sync::Mutex<bool>>,
 }
 
 impl fmt::Debug for CloudHypervisor {
@@ -163,7 +168,7 @@ impl CloudHypervisor {
         let spares =
             Spares::new(if jail::is_root() { config.n_spares } else { 0 }, config.spare_age);
         let (promise, sweeper) = (Promise::default(), Sweeper::default());
-        Self { config, promise, stock, spares, sweeper }
+        Self { config, promise, stock, spares, sweeper, went_well: Arc::default() }
     }
 
     /// The same, telling how each sandbox started.
@@ -201,6 +206,40 @@ impl CloudHypervisor {
         Sandbox::new(&self.config, &self.promise, &self.stock, &self.spares, id)
     }
 
+    /// Starts a VMM in its jail, as a sandbox would have it, and ends it; once that went well, never again.
+    async fn try_out(&self) -> Result<(), Failure> {
+        // Whoever is at it will know.
+        let Ok(mut went_well) = self.went_well.try_lock() else { return Ok(()) };
+        if *went_well {
+            return Ok(());
+        }
+        let Self { config, promise, stock, .. } = self;
+        // When it was made says nothing; what tells it from others is random.
+        let id = SandboxId::generate(DateTime::UNIX_EPOCH);
+        match Preparation::with_id(config, promise, stock, id).try_out().await {
+            Ok(()) => *went_well = true,
+            // That says nothing about a host which is full of sandboxes.
+            Err(failure) if failure.kind == ErrorKind::NoCapacity => {}
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    /// Claims the users of suspended sandboxes again. Claims end with the host's boot, and whoever claimed one
+    /// of those users in between would keep the sandbox from going on.
+    async fn claim_users_again(&self) -> Result<(), Failure> {
+        for id in hold::suspended(&self.config.state_dir)? {
+            let machine = self.sandbox(id).machine;
+            match machine.claim_user_again().await {
+                Err(failure) if machine.hold.directory.is(Mark::Suspended) => {
+                    warn!(sandbox = %id, %failure, "a suspended sandbox does not get its user back");
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Sweeps away machines that a dead server was about to prepare, its spares, and golden ones that have changed.
     async fn tidy_stock(&self) -> Result<(), Failure> {
         let Self { config, promise, stock, sweeper, .. } = self;
@@ -220,8 +259,11 @@ impl Driver for CloudHypervisor {
     async fn check(&self) -> Result<Vec<Limitation>, DriverError> {
         let driver = self.clone();
         to_the_end(Verb::Check, async move {
+            driver.claim_users_again().await?;
             driver.tidy_stock().await?;
-            check::check(&driver.config, &driver.promise).await
+            let limitations = check::check(&driver.config, &driver.promise).await?;
+            driver.try_out().await?;
+            Ok(limitations)
         })
         .await
     }

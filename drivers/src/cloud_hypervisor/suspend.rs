@@ -13,6 +13,7 @@ use std::{
         unix::fs::{MetadataExt as _, PermissionsExt as _, fchown},
     },
     path::Path,
+    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
@@ -34,11 +35,13 @@ use crate::{
     driver::ErrorKind,
     jail::{
         failure::{Doing, Failure, Result},
-        hold::Held,
+        hold::{Held, within},
         record::{Mark, private_directory},
     },
 };
 
+/// A VMM that waits for what was written down is there within this.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
 /// A configuration is not longer than this.
 const MAX_CONFIG: u64 = 1 << 20;
 
@@ -91,34 +94,7 @@ impl Machine {
     /// Has a suspended machine go on, in a VMM of its own.
     pub async fn go_on(&self) -> Result<DateTime<Utc>> {
         let directory = &self.hold.directory;
-        let spec = directory.spec()?;
-        let image = Stamp::read(&self.image_path())?.path;
-        let run = self.run();
-        // Its addresses come from its user, and so do those that the machine has in its memory.
-        let had = fs::symlink_metadata(&run).doing("look at", &run)?.uid();
-        let uid = self.hold.claim_user_again(had).await?;
-        for socket in [API.to_owned(), VSOCK.to_owned(), format!("{VSOCK}_{READY_PORT}")] {
-            let path = run.join(socket);
-            absent(&path, fs::remove_file(&path))?;
-        }
-        let snapshot = run.join(SNAPSHOT);
-        replace_config(&snapshot, uid)?;
-        let begun = self.hold.begin_record()?;
-        let launch = self.launch(&spec, &image, None, uid)?;
-        let Started { mut record, launcher, process } =
-            self.start_vmm(&spec, launch, begun).await?;
-        let client = Client::new(&*run);
-        let restoring = async {
-            tokio::try_join!(
-                self.open_network(process, uid, &spec.egress),
-                answers_in_a_version(&client)
-            )?;
-            client.restore(&convert::restore(Then::Waits)).await
-        };
-        tokio::select! {
-            restored = restoring => restored?,
-            failure = launcher.end() => return Err(failure),
-        }
+        let Started { mut record, launcher, process } = self.read_again().await?;
         record.inside = Some(process);
         directory.write(&record)?;
         directory.set(Mark::Held)?;
@@ -130,7 +106,57 @@ impl Machine {
         directory.written_at()
     }
 
-    /// Has a machine go on that may be paused, and returns when its agent answers.
+    /// Reads what was written down into a new VMM. Until that is done the machine is suspended, and may be
+    /// given up at any point.
+    async fn read_again(&self) -> Result<Started> {
+        let started = within(READY_DEADLINE, self.start_again()).await?;
+        let (client, restore) = (Client::new(self.run()), convert::restore(Then::Waits));
+        // This has a deadline of its own, which is longer.
+        tokio::select! {
+            restored = client.restore(&restore) => restored?,
+            failure = started.launcher.end() => return Err(failure),
+        }
+        Ok(started)
+    }
+
+    /// Starts a VMM that waits for what was written down, with the network that it had.
+    async fn start_again(&self) -> Result<Started> {
+        let spec = self.hold.directory.spec()?;
+        let image = Stamp::read(&self.image_path())?.path;
+        let (run, uid) = (self.run(), self.claim_user_again().await?);
+        for socket in [API.to_owned(), VSOCK.to_owned(), format!("{VSOCK}_{READY_PORT}")] {
+            let path = run.join(socket);
+            absent(&path, fs::remove_file(&path))?;
+        }
+        let snapshot = run.join(SNAPSHOT);
+        replace_config(&snapshot, uid)?;
+        let begun = self.hold.begin_record()?;
+        let launch = self.launch(&spec, &image, None, uid)?;
+        let started = self.start_vmm(&spec, launch, begun).await?;
+        let client = Client::new(&*run);
+        let preparing = async {
+            tokio::try_join!(
+                self.open_network(started.process, uid, &spec.egress),
+                answers_in_a_version(&client)
+            )
+        };
+        tokio::select! {
+            prepared = preparing => prepared?,
+            failure = started.launcher.end() => return Err(failure),
+        };
+        Ok(started)
+    }
+
+    /// Claims the user that it had, who owns what its VMM wrote. Its addresses come from its user, and so do
+    /// those that the machine has in its memory.
+    pub async fn claim_user_again(&self) -> Result<Option<u32>> {
+        let run = self.run();
+        let had = fs::symlink_metadata(&run).doing("look at", &run)?.uid();
+        self.hold.claim_user_again(had).await
+    }
+
+    /// Has a machine go on that may be paused, and returns when its agent answers. Each step has a deadline of
+    /// its own: to give up on the whole would be the end of a machine that may be well.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn let_run(&self) -> Result<()> {
         let (run, directory) = (self.run(), &self.hold.directory);
@@ -165,8 +191,9 @@ fn replace_config(snapshot: &Path, uid: Option<u32>) -> Result<()> {
     let write = |directory: &OwnedFd, text: &str| {
         const DRAFT: &str = "config.new";
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let mut file = File::from(openat(directory, DRAFT, flags | OFlags::CLOEXEC, mode)?);
+        // A pipe that nobody reads would hold up whoever opens it.
+        let flags = flags | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut file = File::from(openat(directory, DRAFT, flags, Mode::RUSR | Mode::WUSR)?);
         file.write_all(text.as_bytes())?;
         file.set_permissions(Permissions::from_mode(0o600))?;
         if uid.is_some() {
@@ -213,7 +240,9 @@ fn absent(path: &Path, removed: io::Result<()>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{os::unix::fs::symlink, sync::mpsc, thread};
+
+    use nix::{sys::stat::Mode as Open, unistd::mkfifo};
 
     use super::*;
 
@@ -255,6 +284,11 @@ mod tests {
         assert!(replace_config(&path("link"), None).is_err(), "the directory is one");
         symlink(&elsewhere, path("snapshot/config.new")).unwrap();
         assert!(replace_config(&path("snapshot"), None).is_err(), "it would be written to");
+        fs::remove_file(path("snapshot/config.new")).unwrap();
+        mkfifo(&path("snapshot/config.new"), Open::S_IRWXU).unwrap();
+        let (snapshot, (done, is_done)) = (path("snapshot"), mpsc::channel());
+        thread::spawn(move || done.send(replace_config(&snapshot, None).is_err()));
+        assert_eq!(is_done.recv_timeout(Duration::from_secs(10)), Ok(true), "nobody reads it");
         fs::remove_file(path("snapshot/config.new")).unwrap();
         replace_config(&path("snapshot"), None).unwrap();
         let open = fs::metadata(path("snapshot/config.json")).unwrap().permissions().mode();

@@ -61,7 +61,8 @@ pub(crate) trait Held: Send + Sync {
         std::future::ready(Ok(()))
     }
 
-    /// Has a suspended one go on, up to when its agent answers. May be given up at any point.
+    /// Has a suspended one go on, up to when its agent answers. Bounds each of its steps itself: what may
+    /// be given up before it goes on is its end after that.
     fn revive(&self) -> impl Future<Output = Result<DateTime<Utc>>> + Send {
         std::future::ready(Err(Failure::host("it is suspended, and nobody here suspends anything")))
     }
@@ -109,7 +110,7 @@ pub(crate) trait Held: Send + Sync {
     fn revive_or_leave(&self, lock: Lock) -> impl Future<Output = Result<DateTime<Utc>>> + Send {
         async move {
             self.let_go().await?;
-            let revived = within(Self::START_DEADLINE, self.revive()).await;
+            let revived = self.revive().await;
             if revived.is_err() {
                 let ended = if self.hold().directory.is(Mark::Suspended) {
                     self.let_go().await
@@ -326,9 +327,12 @@ impl Hold {
 }
 
 /// Gives up on what takes too long.
-async fn within<T>(deadline: Duration, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+pub(crate) async fn within<T>(
+    deadline: Duration,
+    work: impl Future<Output = Result<T>> + Send,
+) -> Result<T> {
     timeout(deadline, work).await.unwrap_or_else(|_| {
-        let text = format!("the agent did not answer within {} s", deadline.as_secs());
+        let text = format!("it was not ready within {} s", deadline.as_secs());
         Err(Failure::timed_out(text))
     })
 }
@@ -386,4 +390,44 @@ pub(crate) fn silent(error: GuestError) -> Failure {
         | GuestErrorKind::Source => ErrorKind::Host,
     };
     Failure::new(kind, format!("the agent does not say hello: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{new_id, spec};
+
+    /// Takes longer than it may take to make one, once it has gone on.
+    struct Slow(Hold);
+
+    impl Held for Slow {
+        type Order = ();
+        const START_DEADLINE: Duration = Duration::ZERO;
+
+        fn hold(&self) -> &Hold {
+            &self.0
+        }
+
+        async fn make(&self, (): &()) -> Result<DateTime<Utc>> {
+            Err(Failure::host("nobody makes any"))
+        }
+
+        async fn revive(&self) -> Result<DateTime<Utc>> {
+            let started_at = self.0.directory.set(Mark::Held)?;
+            self.0.directory.unset(Mark::Suspended)?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Ok(started_at)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_has_gone_on_is_not_given_up_because_it_is_slow() {
+        let state = tempfile::tempdir().unwrap();
+        let id = new_id();
+        let slow = Slow(Hold::new(state.path(), id, None, format!("/opt/none/{id}/slow")));
+        slow.0.directory.create(&spec()).unwrap();
+        slow.0.directory.set(Mark::Suspended).unwrap();
+        slow.resume().await.unwrap();
+        assert!(slow.0.directory.path.exists(), "nor is anything of it deleted");
+    }
 }

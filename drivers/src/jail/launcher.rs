@@ -68,6 +68,8 @@ pub(crate) struct Launch {
     pub arguments: Vec<OsString>,
     pub uid: Option<u32>,
     pub n_pids: u32,
+    /// How many bytes a file may have that any of it writes, if there is a bound.
+    pub largest_file: Option<u64>,
     /// The standard input of what runs inside.
     pub stdin: Stdio,
 }
@@ -194,7 +196,8 @@ pub(crate) fn explained(complaint: &str) -> Failure {
 /// server that is root in a container may not do that to a process of another user.
 fn prlimit_command(launch: &Launch) -> Vec<String> {
     // Only a privileged server could raise what it may use itself.
-    let n_files = getrlimit(Resource::Nofile).maximum.map_or(N_FILES, |own| own.min(N_FILES));
+    let bound = |what, wanted: u64| getrlimit(what).maximum.map_or(wanted, |own| own.min(wanted));
+    let n_files = bound(Resource::Nofile, N_FILES);
     let mut command = vec![
         "prlimit".to_owned(),
         "--core=0:0".to_owned(),
@@ -203,6 +206,10 @@ fn prlimit_command(launch: &Launch) -> Vec<String> {
     if launch.uid.is_some() {
         let n_pids = u64::from(launch.n_pids) + N_OUTSIDE;
         command.push(format!("--nproc={n_pids}:{n_pids}"));
+    }
+    if let Some(largest_file) = launch.largest_file {
+        let n_bytes = bound(Resource::Fsize, largest_file);
+        command.push(format!("--fsize={n_bytes}:{n_bytes}"));
     }
     command
 }

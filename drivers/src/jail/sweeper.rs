@@ -13,9 +13,9 @@ use tokio::time::timeout;
 
 use super::hold::Held;
 
-/// Whoever looks waits for this long. What takes longer, such as a VMM that is busy with what a dead server
-/// told it, goes on by itself.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Whoever looks waits for this long, and no longer: who has died meanwhile is to be told within a second.
+/// What takes longer, such as a VMM that is busy with what a dead server told it, goes on by itself.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// So many are swept at a time.
 const AT_A_TIME: usize = 8;
 

@@ -96,6 +96,8 @@ impl Sandbox {
             arguments: arguments::sandbox(host, &agent, self.hold.id, spec, descriptor),
             uid,
             n_pids: spec.limits.n_pids,
+            // What it writes is in memory, and counted there.
+            largest_file: None,
             stdin: Stdio::from(OwnedFd::from(self.hold.directory.listen()?)),
         })
     }

@@ -17,6 +17,7 @@ use tokio::{
     sync::mpsc,
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use super::{
@@ -192,7 +193,7 @@ impl guest_server::Guest for Service {
             .and_then(|port| self.0.ports.dial(port, self.0.connection_token()))
             .ok_or_else(|| refusal(Reason::ConnectionRefused))?;
         let (receiver, mut sender) = split(socket);
-        tokio::spawn(async move {
+        let towards_port = tokio::spawn(async move {
             while let Ok(Some(chunk)) = chunks.message().await {
                 let Some(connect_chunk::Part::Data(data)) = chunk.part else { break };
                 if data.is_empty() || sender.write_all(&data).await.is_err() {
@@ -202,7 +203,9 @@ impl guest_server::Guest for Service {
             // The peer may have closed first.
             let _ = sender.shutdown().await;
         });
-        Ok(Response::new(Box::pin(stream::unfold(Some(receiver), next_bytes))))
+        let towards_port = AbortOnDropHandle::new(towards_port);
+        let connection = Connection { receiver: Some(receiver), towards_port };
+        Ok(Response::new(Box::pin(stream::unfold(connection, next_bytes))))
     }
 }
 
@@ -285,14 +288,29 @@ async fn collect(open: &WriteOpen, chunks: &mut Streaming<WriteChunk>) -> Result
     }
 }
 
-/// The next bytes that a port sends; an empty message, once, when it sends no more.
-async fn next_bytes(
+/// A connection to a port. It ends with the call, whatever the port has not read by then.
+struct Connection {
+    /// Until the port sends no more.
     receiver: Option<ReadHalf<DuplexStream>>,
-) -> Option<(Result<ConnectChunk, Status>, Option<ReadHalf<DuplexStream>>)> {
-    let mut receiver = receiver?;
+    towards_port: AbortOnDropHandle<()>,
+}
+
+/// The next bytes that a port sends; an empty message, once, when it sends no more. The client may go on
+/// after that.
+async fn next_bytes(
+    mut connection: Connection,
+) -> Option<(Result<ConnectChunk, Status>, Connection)> {
+    let Some(receiver) = &mut connection.receiver else {
+        // However it ended.
+        let _ = connection.towards_port.await;
+        return None;
+    };
     let mut data = vec![0; CHUNK_BYTES];
     let n_bytes = receiver.read(&mut data).await.unwrap_or(0);
+    if n_bytes == 0 {
+        connection.receiver = None;
+    }
     data.truncate(n_bytes);
     let chunk = ConnectChunk { part: Some(connect_chunk::Part::Data(data.into())) };
-    Some((Ok(chunk), (n_bytes > 0).then_some(receiver)))
+    Some((Ok(chunk), connection))
 }

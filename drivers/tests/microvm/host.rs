@@ -111,6 +111,8 @@ impl Subject for RealHost {
 impl Drop for RealHost {
     fn drop(&mut self) {
         let driver = Host::driver(self);
+        // A server begins to sweep, and does not wait for the end of that for long.
+        const N_SWEEPS: u32 = 4;
         let keeps_spares = self.config.n_spares > 0;
         // The test's own runtime cannot be waited for here.
         let removing = thread::spawn(move || {
@@ -121,7 +123,9 @@ impl Drop for RealHost {
                 }
                 // The test's own server is gone, and what it kept is to go with it.
                 if keeps_spares {
-                    let _ = driver.check().await;
+                    for _ in 0..N_SWEEPS {
+                        let _ = driver.check().await;
+                    }
                 }
             });
             Ok::<_, std::io::Error>(())

@@ -11,7 +11,7 @@ use std::{
 
 use domain::id::SandboxId;
 use drivers::{
-    Driver,
+    Driver, DriverError,
     cloud_hypervisor::{CloudHypervisor, CloudHypervisorConfig, NetworkConfig},
 };
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
@@ -100,16 +100,26 @@ pub fn config(directory: &Path) -> CloudHypervisorConfig {
     }
 }
 
-/// Has another server begin, which sweeps away what dead ones kept for later.
+/// Has another server begin, which sweeps away what dead ones kept for later. It does not wait for that for
+/// long, and what is kept by somebody who lives stays.
 fn sweep(host: &MachineHost) {
     if host.config.n_spares == 0 {
         return;
     }
-    let driver = host.cloud_hypervisor();
+    const N_SWEEPS: u32 = 20;
+    let (driver, kept) = (host.cloud_hypervisor(), host.config.state_dir.join("warm/sandboxes"));
     // In a thread, because the test's own runtime may be unwinding.
     let sweeping = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(driver.check()).map(drop)
+        runtime.expect("a runtime").block_on(async {
+            for _ in 0..N_SWEEPS {
+                driver.check().await?;
+                if fs::read_dir(&kept).map_or(0, Iterator::count) == 0 {
+                    break;
+                }
+            }
+            Ok::<_, DriverError>(())
+        })
     });
     let swept = sweeping.join();
     assert!(matches!(swept, Ok(Ok(()))) || thread::panicking(), "the host could not be swept");

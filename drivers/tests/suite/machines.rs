@@ -35,7 +35,7 @@ use crate::{
     machine_host::{MachineHost, STAND_IN, config},
     run::{skipped, wait_until},
     schema,
-    traces::{self, Host as _, remove_without_a_trace},
+    traces::{self, Host as _, listing_clears_away, remove_without_a_trace},
 };
 
 const DIRECTORY: &str = "CROWNEST_TEST_MACHINES";
@@ -116,7 +116,7 @@ async fn a_machine_that_powers_off_is_gone_with_all_that_the_host_had_of_it() {
     let pid = host.vmm_pid(sandbox.id);
     wait_until(|| is_dead(pid), "the VMM ends by itself");
     assert_eq!(sandbox.driver.list().await.unwrap(), []);
-    assert!(!host.run_directory(sandbox.id).exists(), "listing clears it away");
+    listing_clears_away(&host, &*sandbox.driver, sandbox.id).await;
     remove_without_a_trace(&host, sandbox.id).await;
 }
 
@@ -157,6 +157,13 @@ async fn a_vmm_has_a_jail_of_its_own() {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
     let open: Vec<_> = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
     assert!(!open.contains(&link), "{open:?}");
+    // All of its memory written down, which is more than its disk, and 64 MiB besides.
+    assert!(spec().limits.memory_mib > spec().limits.disk_mib);
+    let largest = u64::from(spec().limits.memory_mib + 64) << 20;
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let of_files = limits.lines().find_map(|line| line.strip_prefix("Max file size")).unwrap();
+    let of_files: Vec<_> = of_files.split_whitespace().collect();
+    assert_eq!(of_files[..2], [largest.to_string(), largest.to_string()]);
     let root = fs::read_dir(format!("/proc/{pid}/root")).unwrap().flatten();
     let mut seen: Vec<_> = root.map(|entry| entry.file_name().into_string().unwrap()).collect();
     seen.retain(|name| !name.starts_with("lib"));
@@ -198,8 +205,17 @@ async fn what_is_missing_is_named_and_nothing_is_left() {
         assert!(checked.to_string().contains(named), "{checked}");
         assert!(!host.run_directory(id).exists());
     }
+    // As bubblewrap says where there are no namespaces to be had.
+    let powerless = host.directory.path().join("powerless");
+    fs::write(
+        &powerless,
+        "#!/bin/sh\necho bwrap: setting up uid map: Permission denied >&2\nexit 1\n",
+    )
+    .unwrap();
+    fs::set_permissions(&powerless, fs::Permissions::from_mode(0o755)).unwrap();
     for (driver, named) in [
         (with(&|config| config.vmm.clone_from(&old)), "too old"),
+        (with(&|config| config.bwrap.clone_from(&powerless)), "allow user namespaces"),
         (with(&|config| config.kvm.clone_from(&nowhere)), "virtualization"),
     ] {
         let checked = driver.check().await.unwrap_err();

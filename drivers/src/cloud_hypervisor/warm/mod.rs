@@ -8,9 +8,10 @@
 mod config;
 mod copy;
 mod recipe;
+mod seal;
 mod stock;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use tokio::task::spawn_blocking;
 
@@ -20,6 +21,7 @@ use crate::jail::{
     record::private_directory,
 };
 
+use self::seal::Used;
 pub(super) use self::{
     recipe::{Recipe, Stamp},
     stock::Stock,
@@ -51,10 +53,12 @@ impl Way {
     }
 }
 
-/// What a machine was when it had booted. Never changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a machine was when it had booted. Never changed, and not taken away to make room for as long as
+/// somebody has this.
+#[derive(Debug, Clone)]
 pub(super) struct Golden {
     directory: PathBuf,
+    _used: Arc<Used>,
 }
 
 impl Golden {

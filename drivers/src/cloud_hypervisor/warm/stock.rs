@@ -2,21 +2,24 @@
 //! a server's start. Makes none.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     fs::{self, File},
     io,
     os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use rustix::process::{getegid, geteuid};
-use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
-use tracing::warn;
+use tracing::{info, warn};
 
-use super::{CONFIG, Golden, Recipe, STATE, copy};
+use super::{
+    CONFIG, Golden, Recipe, STATE,
+    seal::{Seal, Used, used_at},
+};
 use crate::{
     cloud_hypervisor::{
         Start,
@@ -28,36 +31,13 @@ use crate::{
     },
 };
 
-/// As many different ones as a host keeps; each takes up to its memory on disk. Sandboxes beyond boot.
+/// As many different ones as a host keeps; each takes up to its memory on disk. The one that was used
+/// longest ago makes room for another.
 const MOST: usize = 16;
-const SEAL: &str = "seal.json";
+/// What came to nothing may have had bad luck, such as a host with too much to do.
+const TRY_AGAIN: Duration = Duration::from_secs(600);
 /// What is behind the name of one that is not whole yet.
 const DRAFT: &str = "new";
-
-/// What says that a golden machine is whole, and what it must be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Seal {
-    memory: String,
-    disk: String,
-    config: String,
-    state: String,
-}
-
-impl Seal {
-    fn of(directory: &Path) -> Result<Self> {
-        let digest = |name: &str| copy::digest(&directory.join(name));
-        Ok(Self {
-            memory: digest(MEMORY)?,
-            disk: digest(DISK)?,
-            config: digest(CONFIG)?,
-            state: digest(STATE)?,
-        })
-    }
-
-    fn read(directory: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(directory.join(SEAL)).ok()?).ok()
-    }
-}
 
 /// Told how each sandbox started.
 pub(in super::super) type Told = Arc<dyn Fn(Start) + Send + Sync>;
@@ -67,20 +47,25 @@ pub(in super::super) struct Stock {
     workshop: PathBuf,
     told: Option<Told>,
     busy: Mutex<Busy>,
+    /// What was found to be what its seal says, in this process. Whoever looks has it.
+    verified: Arc<tokio::sync::Mutex<Verified>>,
 }
+
+type Verified = BTreeMap<PathBuf, Seal>;
 
 #[derive(Debug, Default)]
 struct Busy {
     /// Recipes that are being followed.
     making: BTreeSet<String>,
-    /// Those of which nothing useful came, in this process.
-    failed: BTreeSet<String>,
+    /// Those of which nothing useful came, in this process, and when.
+    failed: BTreeMap<String, Instant>,
 }
 
 impl Stock {
     /// `state_dir` is the driver's.
     pub fn new(state_dir: &Path, told: Option<Told>) -> Self {
-        Self { workshop: state_dir.join("warm"), told, busy: Mutex::default() }
+        let (workshop, busy) = (state_dir.join("warm"), Mutex::default());
+        Self { workshop, told, busy, verified: Arc::default() }
     }
 
     /// Where they are made.
@@ -95,30 +80,53 @@ impl Stock {
         }
     }
 
-    /// The one of a recipe, if it is there and whole.
+    /// The one of a recipe, if it is there and whole. Nobody takes it away to make room before the last clone
+    /// of it is dropped.
     #[tracing::instrument(name = "find_golden", level = "debug", skip_all)]
     pub fn find(&self, recipe: &Recipe) -> Result<Option<Golden>> {
         let directory = self.shelf().join(recipe.key());
-        if Seal::read(&directory).is_none() {
+        let Some(used) = Used::begin(&directory)? else { return Ok(None) };
+        if Seal::read(&directory)?.is_none() {
             return Ok(None);
         }
         let (memory, disk) = recipe.sizes();
         for (name, wanted) in [(MEMORY, memory), (DISK, disk)] {
             let path = directory.join(name);
-            if fs::metadata(&path).doing("look at", &path)?.len() != wanted {
-                warn!(golden = recipe.key(), name, "a golden machine has changed; it is made anew");
-                remove(&directory)?;
-                return Ok(None);
+            match fs::metadata(&path) {
+                Ok(found) if found.len() == wanted => {}
+                Ok(_) => {
+                    warn!(
+                        golden = recipe.key(),
+                        name, "a golden machine has changed; it is made anew"
+                    );
+                    remove(&directory)?;
+                    return Ok(None);
+                }
+                // Somebody has just taken it away.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error).doing("look at", &path),
             }
         }
-        Ok(Some(Golden { directory }))
+        if let Err(error) = used.note() {
+            // It goes earlier than it should when there is no more room.
+            warn!(golden = recipe.key(), %error, "it could not be noted that a golden machine is used");
+        }
+        Ok(Some(Golden { directory, _used: Arc::new(used) }))
     }
 
     /// Whether one is to be made of a recipe now; then it is noted that somebody does.
     pub fn takes(&self, recipe: &Recipe) -> bool {
         let mut busy = self.busy();
         let n_there = fs::read_dir(self.shelf()).map_or(0, Iterator::count);
-        if n_there + busy.making.len() >= MOST || busy.failed.contains(recipe.key()) {
+        let is_full = n_there + busy.making.len() >= MOST;
+        let failed_at = busy.failed.get(recipe.key());
+        let is_there =
+            Seal::read(&self.shelf().join(recipe.key())).is_ok_and(|seal| seal.is_some());
+        if is_there
+            || failed_at.is_some_and(|failed_at| failed_at.elapsed() < TRY_AGAIN)
+            // Those that are there are replaced one at a time.
+            || (is_full && !busy.making.is_empty())
+        {
             return false;
         }
         busy.making.insert(recipe.key().to_owned())
@@ -129,7 +137,7 @@ impl Stock {
         let mut busy = self.busy();
         busy.making.remove(recipe.key());
         if !made {
-            busy.failed.insert(recipe.key().to_owned());
+            busy.failed.insert(recipe.key().to_owned(), Instant::now());
         }
     }
 
@@ -150,17 +158,18 @@ impl Stock {
             ] {
                 take(&from, &draft.join(name))?;
             }
-            let seal = serde_json::to_vec_pretty(&Seal::of(&draft)?)
-                .map_err(|error| Failure::host(format!("cannot write a seal: {error}")))?;
-            let path = draft.join(SEAL);
-            fs::write(&path, seal).doing("write", &path)?;
-            sync(&path)?;
+            Seal::of(&draft)?.write(&draft)?;
             sync(&draft)?;
             let whole = shelf.join(&key);
             // One that was there was not whole, or nobody would have made another.
             remove(&whole)?;
             fs::rename(&draft, &whole).doing("move into place", &whole)?;
-            sync(&shelf)
+            sync(&shelf)?;
+            if let Err(failure) = make_room(&shelf, &whole) {
+                // One more than there should be does no harm.
+                warn!(%failure, "no golden machine could be taken away to make room");
+            }
+            Ok(())
         });
         adopting.await.map_err(|error| Failure::host(format!("adopting broke off: {error}")))?
     }
@@ -168,30 +177,30 @@ impl Stock {
     /// Takes one away that is of no use. Machines that began with it keep what they have.
     pub fn reject(&self, golden: &Golden) -> Result<()> {
         let name = golden.directory.file_name().unwrap_or_default().to_string_lossy();
-        self.busy().failed.insert(name.into_owned());
+        self.busy().failed.insert(name.into_owned(), Instant::now());
         remove(&golden.directory)
     }
 
-    /// Takes away what is not whole, or no longer what it was when it was adopted.
+    /// Takes away what is not whole, or no longer what it was when it was adopted. To read all of it takes
+    /// long: what was found to be right is not read again, and whoever comes while somebody reads does not
+    /// wait for that.
     pub async fn check(&self) -> Result<()> {
+        let Ok(mut verified) = Arc::clone(&self.verified).try_lock_owned() else { return Ok(()) };
         let shelf = self.shelf();
         let checking = spawn_blocking(move || {
-            let entries = match fs::read_dir(&shelf) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                entries => entries.doing("list", &shelf)?,
-            };
-            for entry in entries {
-                let path = entry.doing("list", &shelf)?.path();
-                // A draft is somebody's who is at it, or is replaced by whoever is next.
-                let is_draft = path.extension().is_some_and(|extension| extension == DRAFT);
-                if is_draft
-                    || Seal::read(&path)
-                        .is_some_and(|seal| Seal::of(&path).is_ok_and(|is| is == seal))
-                {
-                    continue;
+            for path in list(&shelf)? {
+                match is_right(&path, &mut verified) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        let golden = path.display();
+                        warn!(%golden, "a golden machine is not what it was; it is made anew");
+                        remove(&path)?;
+                    }
+                    Err(failure) => {
+                        let golden = path.display();
+                        warn!(%golden, %failure, "a golden machine could not be checked; later");
+                    }
                 }
-                warn!(golden = %path.display(), "a golden machine is not what it was; it is made anew");
-                remove(&path)?;
             }
             Ok(())
         });
@@ -213,6 +222,60 @@ impl fmt::Debug for Stock {
     }
 }
 
+/// Those on the shelf, but no drafts: those are somebody's who is at it, or are replaced by whoever is next.
+fn list(shelf: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(shelf) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.doing("list", shelf)?,
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.doing("list", shelf)?.path();
+        if path.extension().is_none_or(|extension| extension != DRAFT) {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+/// Whether one is whole and what its seal says.
+fn is_right(directory: &Path, verified: &mut Verified) -> Result<bool> {
+    let Some(seal) = Seal::read(directory)? else { return Ok(false) };
+    if verified.get(directory) == Some(&seal) {
+        return Ok(true);
+    }
+    let is_right = Seal::of(directory)? == seal;
+    if is_right {
+        verified.insert(directory.to_owned(), seal);
+    }
+    Ok(is_right)
+}
+
+/// Takes away those that were used longest ago, if there are too many, but neither `newest` nor one that
+/// somebody is about to begin with. Machines that began with one keep what they have.
+fn make_room(shelf: &Path, newest: &Path) -> Result<()> {
+    let there = list(shelf)?;
+    let mut n_too_many = there.len().saturating_sub(MOST);
+    let others = there.into_iter().filter(|path| path != newest);
+    let mut old: Vec<_> = others.map(|path| (used_at(&path), path)).collect();
+    old.sort_unstable();
+    for (used_at, path) in old {
+        if n_too_many == 0 {
+            break;
+        }
+        // One that has no seal is of no use to anybody.
+        let taken = Used::end(&path)?;
+        if taken.is_none() && used_at.is_some() {
+            continue;
+        }
+        remove(&path)?;
+        n_too_many -= 1;
+        let golden = path.display();
+        info!(%golden, "the golden machine that was used longest ago makes room for another");
+    }
+    Ok(())
+}
+
 /// Moves a file from a VMM's directory, out of its user's reach.
 fn take(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).doing(&format!("move {} to", from.display()), to)?;
@@ -230,5 +293,34 @@ fn remove(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).doing("remove", path),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cloud_hypervisor::CloudHypervisorConfig, contract::spec};
+
+    #[test]
+    fn what_came_to_nothing_is_tried_again_after_a_while() {
+        let folder = tempfile::tempdir().unwrap();
+        let images = folder.path().join("images");
+        fs::create_dir(&images).unwrap();
+        for name in ["kernel", "initramfs", "base"] {
+            fs::write(images.join(name), "").unwrap();
+        }
+        let config = CloudHypervisorConfig {
+            vmm: "/bin/sh".into(),
+            ..CloudHypervisorConfig::new(folder.path(), &images)
+        };
+        let recipe = Recipe::new(&config, &spec(), images.join("base")).unwrap();
+        let stock = Stock::new(folder.path(), None);
+        assert!(stock.takes(&recipe));
+        assert!(!stock.takes(&recipe), "somebody is at it");
+        stock.done(&recipe, false);
+        assert!(!stock.takes(&recipe), "it has just failed");
+        let long_ago = Instant::now().checked_sub(TRY_AGAIN).unwrap();
+        stock.busy().failed.insert(recipe.key().to_owned(), long_ago);
+        assert!(stock.takes(&recipe));
     }
 }

@@ -220,8 +220,14 @@ impl Machine {
         });
         let (machine, its) = (Arc::clone(self), number.clone());
         tokio::spawn(async move {
+            // As a host does that has too much to do, of one that it was to wake.
+            let mut ignored = Vec::new();
             loop {
                 let Ok((stream, _)) = listener.accept().await else { process::exit(1) };
+                if knock == Knock::Heard && fault("ignore", "connections") {
+                    ignored.push(stream);
+                    continue;
+                }
                 let (machine, number) = (Arc::clone(&machine), its.clone());
                 // A stream that ends early is no trouble.
                 tokio::spawn(async move { machine.carry(stream, &number).await });

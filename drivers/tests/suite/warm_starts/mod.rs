@@ -4,8 +4,9 @@ mod spares;
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use drivers::{
@@ -14,6 +15,7 @@ use drivers::{
     contract::{new_id, spec},
     guest::Guest,
 };
+use rustix::fs::{FlockOperation, flock};
 
 use crate::{machine_host::MachineHost, run::wait_until, traces::remove_without_a_trace};
 
@@ -89,15 +91,22 @@ async fn many_servers_make_it_once() {
 /// Whatever is wrong with it: the sandbox starts, and what was wrong is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_golden_machine_is_replaced() {
-    for (name, content) in
-        [("state.json", "{}"), ("config.json", "{}"), ("memory", "short"), ("seal.json", "")]
-    {
+    for (name, content) in [
+        ("state.json", Some("{}")),
+        ("config.json", Some("{}")),
+        ("memory", Some("short")),
+        ("memory", None),
+        ("disk", None),
+        ("seal.json", Some("")),
+    ] {
         let host = host();
         let (driver, told) = server(&host);
         driver.prepare(&spec()).await.unwrap();
         let broken = golden(&host).remove(0);
         fs::remove_file(broken.join(name)).unwrap();
-        fs::write(broken.join(name), content).unwrap();
+        if let Some(content) = content {
+            fs::write(broken.join(name), content).unwrap();
+        }
         starts(&driver, &spec()).await;
         assert_eq!(*told.lock().unwrap(), [Start::Boot], "{name}");
         let (next, told) = server(&host);
@@ -108,21 +117,94 @@ async fn a_broken_golden_machine_is_replaced() {
     }
 }
 
-/// Content that was changed without a trace in its size is found at a server's start.
+/// Content that was changed without a trace in its size is found at a server's start, and only then: to read
+/// all memory takes too long for somebody who asks every few seconds whether a server is well.
 #[tokio::test]
 async fn a_start_checks_what_is_there() {
     let host = host();
     let (driver, _) = server(&host);
     driver.prepare(&spec()).await.unwrap();
     driver.check().await.unwrap();
-    let [kept] = &*golden(&host) else { panic!("there is one") };
-    let memory = kept.join("memory");
-    let mut bytes = fs::read(&memory).unwrap();
+    let all = golden(&host);
+    let [kept] = &*all else { panic!("there is one") };
+    let (memory, aside) = (kept.join("memory"), kept.join("aside"));
+    // Something that cannot be read now is not taken for something else.
+    fs::rename(&memory, &aside).unwrap();
+    fs::create_dir(&memory).unwrap();
+    server(&host).0.check().await.unwrap();
+    assert_eq!(golden(&host), all);
+    fs::remove_dir(&memory).unwrap();
+    let mut bytes = fs::read(&aside).unwrap();
     bytes[5] ^= 1;
-    fs::remove_file(&memory).unwrap();
     fs::write(&memory, bytes).unwrap();
     driver.check().await.unwrap();
+    assert_eq!(golden(&host), all, "it was right when this server looked");
+    server(&host).0.check().await.unwrap();
     assert_eq!(golden(&host), Vec::<PathBuf>::new());
+}
+
+/// A file that is missing is found, whoever looked before.
+#[tokio::test]
+async fn a_golden_machine_that_lost_a_file_goes() {
+    let host = host();
+    let (driver, _) = server(&host);
+    driver.prepare(&spec()).await.unwrap();
+    driver.check().await.unwrap();
+    fs::remove_file(golden(&host)[0].join("state.json")).unwrap();
+    driver.check().await.unwrap();
+    assert_eq!(golden(&host), Vec::<PathBuf>::new());
+}
+
+/// A host that has too much to do wakes nothing in time, which says nothing of what it was to wake.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_too_long_is_no_reason_to_take_a_golden_machine_away() {
+    let host = host();
+    host.set_fault("ignore connections");
+    let (driver, told) = server(&host);
+    driver.prepare(&spec()).await.unwrap();
+    let made_at = |path: &PathBuf| fs::metadata(path).unwrap().modified().unwrap();
+    let there = || golden(&host).iter().map(made_at).collect::<Vec<_>>();
+    let before = there();
+    starts(&driver, &spec()).await;
+    assert_eq!(*told.lock().unwrap(), [Start::Boot]);
+    assert_eq!((there(), in_the_making(&host)), (before, 0), "nor is it made anew");
+}
+
+/// However many kinds of sandboxes there were: those that are asked for now start warm.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_used_longest_ago_makes_room() {
+    const MOST: u64 = 16;
+    let host = host();
+    let (driver, told) = server(&host);
+    driver.prepare(&spec()).await.unwrap();
+    let ours = golden(&host).remove(0);
+    let shelf = ours.parent().unwrap();
+    let seal_of = |name: u64| shelf.join(format!("{name:032}")).join("seal.json");
+    let was_used = |seal: &Path, hours: u64| {
+        let seal = fs::File::open(seal).unwrap();
+        let made_at = seal.metadata().unwrap().modified().unwrap();
+        seal.set_modified(made_at - Duration::from_secs(3600 * hours)).unwrap();
+        seal
+    };
+    was_used(&ours.join("seal.json"), MOST + 1);
+    for name in 1..MOST {
+        fs::create_dir(shelf.join(format!("{name:032}"))).unwrap();
+        fs::write(seal_of(name), "{}").unwrap();
+        was_used(&seal_of(name), MOST - name);
+    }
+    // One is used again, and one, which nobody has used for longer than all others, is about to be.
+    starts(&driver, &spec()).await;
+    let held = was_used(&seal_of(2), MOST);
+    flock(&held, FlockOperation::LockShared).unwrap();
+    let larger = Spec { limits: Limits { memory_mib: 512, ..spec().limits }, ..spec() };
+    starts(&driver, &larger).await;
+    let is_made = || !seal_of(1).exists() && in_the_making(&host) == 0;
+    wait_until(is_made, "the first makes room");
+    assert_eq!(golden(&host).len(), usize::try_from(MOST).unwrap());
+    starts(&driver, &spec()).await;
+    starts(&driver, &larger).await;
+    let [boot, clone] = [Start::Boot, Start::Clone];
+    assert_eq!(*told.lock().unwrap(), [clone, boot, clone, clone]);
 }
 
 /// Where files cannot be mapped, a copy of the memory does.
