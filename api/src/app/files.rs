@@ -19,7 +19,7 @@ use store::{
 };
 
 use super::{
-    App, Caller, DOWNLOAD_URL_LIFETIME, DownloadUrl,
+    App, Caller, DOWNLOAD_URL_LIFETIME, DownloadUrl, downloads,
     error::{Error, Result},
     readiness,
 };
@@ -234,7 +234,7 @@ pub async fn download_url(
 /// Streams a file of any size.
 ///
 /// # Errors
-/// As [`stat`]; `unauthorized` for a bad token.
+/// As [`stat`]; `unauthorized` for a bad token; `quota_exceeded` for one download too many.
 pub async fn download(
     app: &Arc<App>,
     access: FileAccess<'_>,
@@ -243,15 +243,16 @@ pub async fn download(
 ) -> Result<(FileStat, impl Stream<Item = io::Result<Bytes>> + Send + 'static + use<>)> {
     use futures_util::TryStreamExt;
     let path = in_workspace(path, "path")?;
-    let reach = match access {
-        FileAccess::Caller(caller) => caller.reach(),
+    let (org, reach) = match access {
+        FileAccess::Caller(caller) => (caller.org_id(), caller.reach()),
         FileAccess::Token(token) => {
             let target = download_target(id, &path);
             let capability = Capability { method: "GET", path: &target };
             let org = app.signer.verify(&app.db, token, capability, app.clock.now()).await?;
-            Reach::Tenant { org, projects: None }
+            (org, Reach::Tenant { org, projects: None })
         }
     };
+    let place = downloads::place(&app.file_downloads, org)?;
     let at = usable(app, reach, id).await?;
     let (stat, bytes) = at
         .call("path", |guest| {
@@ -259,7 +260,7 @@ pub async fn download(
             async move { guest.read(&path, None).await }
         })
         .await?;
-    Ok((stat, bytes.map_err(io::Error::other)))
+    Ok((stat, downloads::held(place, bytes.map_err(io::Error::other))))
 }
 
 /// A sandbox that is up, for file calls.

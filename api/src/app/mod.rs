@@ -9,6 +9,7 @@ pub mod billing;
 pub mod caller;
 pub mod command_logs;
 pub mod commands;
+mod downloads;
 pub mod error;
 pub mod events;
 pub mod files;
@@ -66,6 +67,8 @@ const COPIES_PER_ORGANIZATION: u32 = 16;
 
 /// How long capability URLs work (contract, section 10.4).
 pub const DOWNLOAD_URL_LIFETIME: chrono::TimeDelta = chrono::TimeDelta::minutes(15);
+/// How long the cookie opens a preview that a browser gets for a token.
+pub const PREVIEW_COOKIE_LIFETIME: chrono::TimeDelta = chrono::TimeDelta::hours(12);
 
 /// Everything that use cases and background work share.
 pub struct App {
@@ -91,6 +94,12 @@ pub struct App {
     pub blobs: Blobs,
     /// Places for artifacts that are being made.
     pub copies: Places,
+    /// Turns to write artifacts.
+    pub turns: artifacts::turns::Turns,
+    /// Places for artifacts that are being downloaded.
+    pub artifact_downloads: Places,
+    /// Places for files that are being downloaded.
+    pub file_downloads: Places,
     /// Places for what holds a connection open: streams and foreground commands.
     pub places: Places,
     /// What previews carry.
@@ -137,6 +146,9 @@ impl App {
             readiness: health::Readiness::default(),
             blobs: Blobs::of(&config),
             copies: Places::of(COPIES_PER_ORGANIZATION),
+            turns: artifacts::turns::Turns::default(),
+            artifact_downloads: Places::of(downloads::PER_ORGANIZATION),
+            file_downloads: Places::of(downloads::PER_ORGANIZATION),
             places: Places::of(OPEN_PER_ORGANIZATION),
             proxy: Proxy::of(&config),
             signer: Signer::default(),

@@ -1,5 +1,5 @@
-//! The keys that links to logs, files and artifacts are signed with: looked at, and rotated without
-//! breaking a link that was given out. Secrets are told to nobody.
+//! The keys that links to logs, files and artifacts and the cookies of previews are signed with: looked
+//! at, and rotated without breaking what was given out. Secrets are told to nobody.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use serde_json::json;
 use store::{audit::Chain, signing_keys::SigningKey};
 
 use super::{
-    App, DOWNLOAD_URL_LIFETIME,
+    App, DOWNLOAD_URL_LIFETIME, PREVIEW_COOKIE_LIFETIME,
     audit::{self, Act, Actor},
     error::Result,
 };
 use crate::signing;
 
-/// What a retired key is kept for beyond the links that it may have signed last: other servers may
+/// What a retired key is kept for beyond all that it may have signed last: other servers may
 /// still have signed with it for a moment, by clocks that differ.
 const MARGIN: TimeDelta = TimeDelta::hours(1);
 
@@ -56,15 +56,16 @@ pub async fn rotate(app: &Arc<App>, actor: &Actor, old: Old) -> Result<SigningKe
     Ok(key.id)
 }
 
-/// Removes keys of which every link has ended.
+/// Removes keys of which every link and every cookie has ended.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn purge(app: &App) -> Result<()> {
-    let over = app.clock.now() - DOWNLOAD_URL_LIFETIME - MARGIN;
+    let longest = DOWNLOAD_URL_LIFETIME.max(PREVIEW_COOKIE_LIFETIME);
+    let over = app.clock.now() - longest - MARGIN;
     let n = store::signing_keys::purge(app.db.write(), over).await?;
     if n > 0 {
-        tracing::info!(n, "removed signing keys of which every link has ended");
+        tracing::info!(n, "removed signing keys of which all that they signed has ended");
     }
     Ok(())
 }

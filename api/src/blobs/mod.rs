@@ -6,24 +6,19 @@ mod place;
 mod read;
 mod write;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use object_store::{ObjectStoreExt as _, PutPayload};
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OnceCell;
 
 pub use write::Written;
 
-use crate::{
-    app::error::{Error as AppError, Result as AppResult},
-    config::Config,
-};
+use crate::config::Config;
 use place::{Place, Store};
 
-/// Uploads at a time in this process. Each holds [`write::IN_FLIGHT`] parts and the one that is being
-/// filled, so this bounds the memory that they take.
-const UPLOADS: usize = 6;
-/// How long an upload waits for its turn.
-const TURN: Duration = Duration::from_secs(60);
+/// Uploads that a process may have at a time, whose turn it is being for the caller to say. Each holds
+/// [`write::IN_FLIGHT`] parts and the one that is being filled, so this bounds the memory that they take.
+pub const UPLOADS: usize = 6;
 /// A single call of the store, with its repetitions.
 const CALL: Duration = Duration::from_secs(90);
 /// Making all of an upload durable.
@@ -63,7 +58,6 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub struct Blobs {
     place: Result<Place>,
     store: OnceCell<Store>,
-    uploads: Arc<Semaphore>,
 }
 
 /// Checks the settings of the store.
@@ -84,7 +78,6 @@ impl Blobs {
         Self {
             place: Place::of(config).map_err(|text| Error::Failed(text.into())),
             store: OnceCell::new(),
-            uploads: Arc::new(Semaphore::new(UPLOADS)),
         }
     }
 
@@ -112,18 +105,11 @@ impl Blobs {
         }
     }
 
-    /// A turn to write something.
-    ///
-    /// # Errors
-    /// `Overloaded` when none comes in time.
-    pub async fn turn(&self) -> AppResult<OwnedSemaphorePermit> {
-        let turn = Arc::clone(&self.uploads).acquire_owned();
-        match tokio::time::timeout(TURN, turn).await {
-            Ok(Ok(turn)) => Ok(turn),
-            Ok(Err(_)) | Err(_) => {
-                Err(AppError::Overloaded("too many artifacts are being written"))
-            }
-        }
+    /// Whether a write that was given up may still take effect after [`Self::remove`]: a bucket may be at
+    /// work on a call that nobody waits for any more. In a folder nothing comes back.
+    #[must_use]
+    pub const fn may_write_late(&self) -> bool {
+        matches!(self.place, Ok(Place::Bucket { .. }))
     }
 
     async fn store(&self) -> Result<&Store> {
@@ -146,4 +132,20 @@ async fn within<T>(
 
 async fn within_all<T>(deadline: Duration, answer: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(deadline, answer).await.unwrap_or(Err(Error::TimedOut))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_bucket_writes_late() {
+        for (store, wanted) in
+            [(None, false), (Some("/srv/artifacts"), false), (Some("s3://b"), true)]
+        {
+            let artifact_store = store.map(str::to_owned);
+            let blobs = Blobs::of(&Config { artifact_store, ..Config::default() });
+            assert_eq!(blobs.may_write_late(), wanted, "{store:?}");
+        }
+    }
 }

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How long a browser that has shown the token is let in.
-const COOKIE_LIFETIME: TimeDelta = TimeDelta::hours(12);
+const COOKIE_LIFETIME: TimeDelta = crate::app::PREVIEW_COOKIE_LIFETIME;
 /// Cookies of our name that are tried: a neighbor can put more of them beside ours.
 const MAX_COOKIES: usize = 4;
 /// What a cookie's signature is for, in the place of a method: no request has this one.

@@ -114,7 +114,8 @@ impl Artifacts {
         }
     }
 
-    /// Takes something that its writer gives up, to be swept at once, unless it is closed or taken.
+    /// Takes something that its writer gives up, to be swept at once, unless it is closed or taken. Its
+    /// request is not for whoever sweeps it any more.
     ///
     /// # Errors
     /// As any statement.
@@ -126,7 +127,7 @@ impl Artifacts {
         until: DateTime<Utc>,
     ) -> Result<Option<Write>> {
         let sql = Sql::new(
-            "update artifact_writes as w set sweeps = 1, lease_until = $2
+            "update artifact_writes as w set sweeps = 1, lease_until = $2, record_id = null
              where w.id = $1 and w.sweeps = 0",
             [id.uuid().into(), time::micros(until).into()],
         );

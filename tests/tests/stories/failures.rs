@@ -1,6 +1,7 @@
 //! What hosts do to sandboxes: refuse them, take their time, lose them. Nothing is left half done,
 //! and nobody pays for it.
 
+use domain::command::Status;
 use drivers::{ErrorKind, Verb};
 use tests::{Database, World, json, stories};
 
@@ -13,6 +14,7 @@ stories![
     a_command_queued_in_a_sandbox_that_fails_is_killed,
     a_removal_that_fails_is_repeated,
     a_crashed_sandbox_has_failed_at_the_last_instant_it_was_seen,
+    what_is_stored_late_was_said_before,
     a_sandbox_that_dies_at_once_is_missed_at_once,
     a_crash_is_not_seen_later_than_the_expiry,
     a_crashed_sandbox_that_is_killed_was_dead_before,
@@ -178,6 +180,40 @@ async fn a_crashed_sandbox_has_failed_at_the_last_instant_it_was_seen(database: 
     assert_eq!(command["killedReason"], "sandbox_destroyed");
     assert_eq!(acme.used().await, 43);
     assert_eq!(acme.lists().await.len(), 0);
+    world.close().await;
+}
+
+/// Seen at 3 s, says something at 5 s, and is dead after that; the database takes until 28 s to store what
+/// it said. 5 seconds are paid.
+async fn what_is_stored_late_was_said_before(database: Database) {
+    let world = World::on(database).await;
+    let acme = world.team("acme").await;
+    world.expects_warning("a sandbox stopped by itself");
+    world.tolerates_warning("following a command: connecting again");
+    let sandbox = acme.starts(json!({})).await;
+    let command = acme.launches_and_sees(&sandbox, "sleep 5; echo late; sleep infinity").await;
+    world.advance("3s").await;
+    // Nobody looks whether it is alive from now on.
+    let n_looks = world.driver.n_calls(Verb::List);
+    let look = world.driver.hang_next(Verb::List);
+    let hangs = async || (world.driver.n_calls(Verb::List) > n_looks).then_some(());
+    world.until("a look that hangs", hangs).await;
+    let (tx, id) = (world.db().begin().await.unwrap(), command.parse().unwrap());
+    let commands = store::commands(store::Everyone::for_worker("story"));
+    let running = [Status::Running];
+    assert!(commands.mark(&tx, id, &running, Status::Running, None).await.unwrap());
+    world.moves("25s");
+    tx.rollback().await.unwrap();
+    acme.sees_printed(&command, "late").await;
+    let id = sandbox.parse().unwrap();
+    let seen = world.now() - tests::span("25s");
+    let heard = async || world.server().app().sightings.last_of(id).filter(|last| *last > seen);
+    let heard = world.until("its sign of life", heard).await;
+    assert!(world.driver.crash(id));
+    look.release();
+    acme.sees(&sandbox, "failed").await;
+    assert_eq!(acme.used().await, 5);
+    assert_eq!(heard, seen + tests::span("2s"));
     world.close().await;
 }
 

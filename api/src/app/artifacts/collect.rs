@@ -28,6 +28,8 @@ use crate::bus::Nudge;
 
 /// How long all files of a command may take. Whoever waits for the command waits for them.
 pub const PATIENCE: Duration = Duration::from_secs(600);
+/// When too much is being done, it is tried again after this.
+const AGAIN: Duration = Duration::from_secs(1);
 
 fn commands() -> Commands {
     store::commands(Everyone::for_worker("collect"))
@@ -115,17 +117,28 @@ impl Job<'_> {
                 retention_days: self.retention_days,
                 collected: Some(collected),
                 actor: self.actor.clone(),
+                turn_by: self.deadline,
             };
-            let copying = write::write(self.app, &source, None);
-            match tokio::time::timeout_at(self.deadline, copying).await {
+            match tokio::time::timeout_at(self.deadline, self.write(&source)).await {
                 Err(_) => return Err(Error::NotReady),
                 Ok(Err(error)) if n < last && is_missing(&error) => {}
                 // Whoever followed the command before has copied it after all.
                 Ok(Err(Error::Store(store::Error::Taken(_)))) => return Ok(()),
-                Ok(result) => return result.map(drop),
+                Ok(result) => return result,
             }
         }
         Ok(())
+    }
+
+    /// Tries again while too much is being done: that says nothing about the file. Whoever calls this has
+    /// a deadline.
+    async fn write(&self, source: &Source) -> Result<()> {
+        loop {
+            match write::write(self.app, source, None).await {
+                Err(Error::Overloaded(_)) => tokio::time::sleep(AGAIN).await,
+                result => return result.map(drop),
+            }
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 //! `write`'s; what commands leave is `collect`'s, and what is left over `sweep`'s.
 
 pub mod collect;
+mod pace;
 pub mod sweep;
+pub mod turns;
 pub mod write;
 
 use std::{io, sync::Arc};
@@ -16,10 +18,12 @@ use domain::{
 use futures_util::Stream;
 use serde_json::json;
 use store::{Page, PageRequest, Reach};
+use tokio::time::Instant;
 
 use super::{
     App, Caller, DOWNLOAD_URL_LIFETIME, DownloadUrl,
     audit::{self, Act, Actor},
+    downloads,
     error::{Error, Result},
     files,
     idempotency::{self, Answer, Idempotent, Known},
@@ -74,6 +78,7 @@ pub async fn create(
         path,
         sandbox,
         collected: None,
+        turn_by: Instant::now() + write::TURN,
     };
     let (work, asker) = (Arc::clone(app), caller.clone());
     // To its end even if the client goes away: the idempotency key finds what was made.
@@ -174,25 +179,26 @@ pub async fn download_url(
 /// Streams an artifact.
 ///
 /// # Errors
-/// `not_found`; `unauthorized` for a bad token; `download_export_failed` when the store does not have
-/// what was written.
+/// `not_found`; `unauthorized` for a bad token; `quota_exceeded` for one download too many;
+/// `download_export_failed` when the store does not have what was written.
 pub async fn download(
     app: &Arc<App>,
     access: ArtifactAccess<'_>,
     id: ArtifactId,
 ) -> Result<(Artifact, impl Stream<Item = io::Result<Bytes>> + Send + 'static + use<>)> {
     let now = app.clock.now();
-    let reach = match access {
-        ArtifactAccess::Caller(caller) => caller.reach(),
+    let (org, reach) = match access {
+        ArtifactAccess::Caller(caller) => (caller.org_id(), caller.reach()),
         ArtifactAccess::Token(token) => {
             let path = download_path(id);
             let capability = Capability { method: "GET", path: &path };
             let org = app.signer.verify(&app.db, token, capability, now).await?;
-            Reach::Tenant { org, projects: None }
+            (org, Reach::Tenant { org, projects: None })
         }
     };
+    let place = downloads::place(&app.artifact_downloads, org)?;
     let artifact = store::artifacts(reach).get(app.db.read(), id, now).await?;
     let written = Written { size_bytes: artifact.size_bytes, sha256: artifact.sha256 };
     let bytes = app.blobs.read(&artifact.object_key(), written).await;
-    Ok((artifact, bytes.map_err(Error::NotReadable)?))
+    Ok((artifact, downloads::held(place, bytes.map_err(Error::NotReadable)?)))
 }

@@ -77,11 +77,20 @@ async fn sweep(app: &App, write: &Write) -> Result<()> {
     let key = object_key(write.org_id, write.id);
     let removed = app.blobs.remove(&key, write.upload_id.as_deref()).await;
     removed.map_err(Error::NotStored)?;
-    forget(app, write.id, write.record, write.is_last).await
+    let tx = app.db.begin().await?;
+    if write.is_last {
+        artifacts().forget_write(&tx, write.id).await?;
+    }
+    // The request that it was for may come again.
+    if let Some(record) = write.record {
+        store::idempotency::remove(&tx, record).await?;
+    }
+    Ok(tx.commit().await?)
 }
 
 /// Removes what its writer gives up, unless it is an artifact by now. What somebody else has taken is
-/// theirs to sweep; only the request is not.
+/// theirs to sweep; only the request is not. That may come again before the bytes are gone: nobody can
+/// close a write that is given up.
 ///
 /// # Errors
 /// When the database or the store does not answer.
@@ -92,29 +101,22 @@ pub(super) async fn give_up(
     record: Option<RecordId>,
 ) -> Result<()> {
     let until = app.clock.now() + AGAIN;
-    let taken = store::artifacts(reach).give_up_write(app.db.write(), id, until).await?;
-    if let Some(write) = taken {
-        let key = object_key(org_id, id);
-        let removed = app.blobs.remove(&key, write.upload_id.as_deref()).await;
-        removed.map_err(Error::NotStored)?;
-        return forget(app, id, record, true).await;
-    }
-    let Some(record) = record else { return Ok(()) };
     let tx = app.db.begin().await?;
-    if artifacts().disown_write(&tx, id).await? {
+    let taken = store::artifacts(reach).give_up_write(&tx, id, until).await?;
+    if let Some(record) = record
+        && (taken.is_some() || artifacts().disown_write(&tx, id).await?)
+    {
         store::idempotency::remove(&tx, record).await?;
     }
-    Ok(tx.commit().await?)
-}
-
-/// The request that it was for may come again. The note stays if it is to be swept once more.
-async fn forget(app: &App, id: ArtifactId, record: Option<RecordId>, is_last: bool) -> Result<()> {
-    let tx = app.db.begin().await?;
-    if is_last {
+    tx.commit().await?;
+    let Some(write) = taken else { return Ok(()) };
+    let removed = app.blobs.remove(&object_key(org_id, id), write.upload_id.as_deref()).await;
+    removed.map_err(Error::NotStored)?;
+    // Else it stays noted, and is swept once more, after whatever was still under way.
+    if !app.blobs.may_write_late() {
+        let tx = app.db.begin().await?;
         artifacts().forget_write(&tx, id).await?;
+        tx.commit().await?;
     }
-    if let Some(record) = record {
-        store::idempotency::remove(&tx, record).await?;
-    }
-    Ok(tx.commit().await?)
+    Ok(())
 }

@@ -21,6 +21,7 @@ use store::{
     idempotency::RecordId,
     usage::Metric,
 };
+use tokio::time::Instant;
 
 use super::{
     super::{
@@ -30,7 +31,7 @@ use super::{
         idempotency::{self, Answer, Idempotent},
         usage,
     },
-    sweep,
+    pace, sweep,
 };
 use crate::blobs::Written;
 
@@ -40,6 +41,8 @@ const LEASE: TimeDelta = TimeDelta::seconds(60);
 const RENEW: Duration = Duration::from_secs(10);
 /// A write that somebody took for lost is begun again so often.
 const TRIES: usize = 3;
+/// How long a request for an artifact waits for its turn.
+pub const TURN: Duration = Duration::from_secs(60);
 
 /// What is copied, and for whom.
 #[derive(Debug)]
@@ -56,6 +59,8 @@ pub struct Source {
     pub collected: Option<Collected>,
     /// Who is written down to have made it.
     pub actor: Actor,
+    /// Until when it waits for its turn.
+    pub turn_by: Instant,
 }
 
 /// The request that asks for it, and how it is answered.
@@ -78,12 +83,14 @@ impl fmt::Debug for Asked<'_> {
 /// Makes an artifact; `None`: the same idempotent request is ahead.
 ///
 /// # Errors
-/// The agent's, the store's, `file_too_large`, those of credit.
+/// The agent's, the store's, `file_too_large`, those of credit, and `Overloaded` when no turn comes.
 pub async fn write(
     app: &Arc<App>,
     source: &Source,
     asked: Option<&Asked<'_>>,
 ) -> Result<Option<Artifact>> {
+    // Kept while it is begun again: its time to wait may be over by then.
+    let _turn = app.turns.take(source.sandbox.org_id, source.turn_by).await?;
     let mut tries = 1;
     loop {
         match attempt(app, source, asked).await {
@@ -99,7 +106,6 @@ async fn attempt(
     source: &Source,
     asked: Option<&Asked<'_>>,
 ) -> Result<Option<Artifact>> {
-    let _turn = app.blobs.turn().await?;
     let Some((id, record)) = begin(app, source, asked).await? else { return Ok(None) };
     let copied = tokio::select! {
         copied = copy(app, source, id) => copied,
@@ -165,7 +171,7 @@ async fn read(
         |guest: drivers::guest::Guest| async move { guest.read(&source.path, Some(max)).await };
     let (_, bytes) =
         app.guests.call(app.driver.as_ref(), source.sandbox.id, reading).await.map_err(failed)?;
-    Ok(bytes.scan(0_u64, move |n, piece| {
+    Ok(pace::paced(bytes).scan(0_u64, move |n, piece| {
         let piece = piece.map_err(failed).and_then(|piece| {
             *n = n.saturating_add(piece.len() as u64);
             if *n > max {

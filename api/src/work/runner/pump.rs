@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use domain::{
     command::{CancelMode, Command, Inline, OutputStream, Status, TerminationSignal},
     limits::MAX_LOG_BYTES,
@@ -49,7 +50,8 @@ pub async fn follow(app: &Arc<App>, command: &Command, guest: Guest) -> Result<(
         return Ok(());
     }
     let (stdout, stderr) = commands().heads(app.db.read(), command.id).await?;
-    let mut pump = Pump { app, command, guest, stdout, stderr, batch: Vec::new(), n_bytes: 0 };
+    let (batch, heard_at) = (Vec::new(), DateTime::<Utc>::MIN_UTC);
+    let mut pump = Pump { app, command, guest, stdout, stderr, batch, n_bytes: 0, heard_at };
     let watched = pump.guest.watch(command.id, stored.last_seq).await;
     let mut items = watched.map_err(|source| Error::Guest { field: "commandId", source })?;
     pump.mark_running().await?;
@@ -68,6 +70,7 @@ pub async fn follow(app: &Arc<App>, command: &Command, guest: Guest) -> Result<(
         };
         match next {
             Some(Ok(WatchItem::Output(output))) => {
+                pump.hear(output.at);
                 pump.push(LogChunk {
                     seq: output.seq,
                     stream: stream(output.stream),
@@ -78,7 +81,10 @@ pub async fn follow(app: &Arc<App>, command: &Command, guest: Guest) -> Result<(
                     return Ok(());
                 }
             }
-            Some(Ok(WatchItem::Exit(exit))) => return pump.finish(exit).await,
+            Some(Ok(WatchItem::Exit(exit))) => {
+                pump.hear(exit.finished_at);
+                return pump.finish(exit).await;
+            }
             Some(Err(source)) => {
                 pump.flush().await?;
                 return Err(Error::Guest { field: "commandId", source });
@@ -138,9 +144,18 @@ struct Pump<'a> {
     stderr: Inline,
     batch: Vec<LogChunk>,
     n_bytes: usize,
+    /// When the agent said the last that was heard of it.
+    heard_at: DateTime<Utc>,
 }
 
 impl Pump<'_> {
+    /// Remembers when the agent was alive. Not when that is stored, which may be long after its death if
+    /// the database stalls. What it said may have waited to be read, so its own clock counts; but nobody
+    /// hears of the future.
+    fn hear(&mut self, said_at: DateTime<Utc>) {
+        self.heard_at = said_at.min(self.app.clock.now()).max(self.heard_at);
+    }
+
     async fn mark_running(&self) -> Result<()> {
         let now = self.app.clock.now();
         let from = [Status::Queued, Status::Starting];
@@ -183,7 +198,7 @@ impl Pump<'_> {
             commands().evict_logs(&tx, self.command.id, MAX_LOG_BYTES).await?;
         }
         tx.commit().await?;
-        self.app.sightings.note(self.command.sandbox_id, self.app.clock.now());
+        self.app.sightings.note(self.command.sandbox_id, self.heard_at);
         self.app.bus.publish(Nudge::Command(self.command.id));
         if active {
             let acknowledged = self.guest.acknowledge(self.command.id, last).await;
@@ -218,7 +233,7 @@ impl Pump<'_> {
         let everyone = store::sandboxes(Everyone::for_worker("runner"));
         let now = self.app.clock.now();
         everyone.touch_activity(self.app.db.write(), self.command.sandbox_id, now).await?;
-        self.app.sightings.note(self.command.sandbox_id, self.app.clock.now());
+        self.app.sightings.note(self.command.sandbox_id, self.heard_at);
         self.app.bus.publish(Nudge::Command(self.command.id));
         // Only memory is at stake: the agent forgets by itself in time.
         if let Err(error) = self.guest.forget(self.command.id).await {

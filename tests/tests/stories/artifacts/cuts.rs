@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::app::{
     App,
-    artifacts::write::{Asked, Source, write},
+    artifacts::write::{Asked, Source, TURN, write},
     audit::Actor,
     caller::Caller,
     error::Result,
@@ -14,6 +14,7 @@ use api::app::{
 };
 use domain::artifact::{Artifact, Name};
 use tests::{Database, Team, World, cut::cut, json, stories};
+use tokio::time::Instant;
 
 stories![
     a_write_happens_whole_or_not_at_all,
@@ -44,6 +45,7 @@ impl Job {
             retention_days: 7,
             collected: None,
             actor: Actor::of(&caller),
+            turn_by: Instant::now() + TURN,
         };
         let request = Idempotent {
             key: format!("cut-{n}"),

@@ -6,7 +6,12 @@ use api::app::{
     audit::Actor,
     signing_keys::{self, Old},
 };
-use tests::{Database, Key, Team, Value, World, json, stories, team::text};
+use tests::{
+    Database, Key, Team, Value, World, json,
+    preview::{Played, Visitor, ok},
+    stories,
+    team::text,
+};
 
 use super::{at, copies};
 
@@ -14,6 +19,7 @@ stories![
     a_link_opens_one_artifact_for_a_while,
     a_changed_link_opens_nothing,
     a_key_is_rotated_under_its_links,
+    a_key_is_rotated_under_its_cookies,
     a_key_that_somebody_knows_is_dropped,
     a_suspended_organization_s_links_open_nothing,
 ];
@@ -134,14 +140,39 @@ async fn a_key_is_rotated_under_its_links(database: Database) {
     world.keeps_house().await;
     all_open(&nobody, &old).await;
     assert_eq!(world.number(KEYS).await, 2, "a link of the old key may still be open");
-    world.moves("61m");
+    // A cookie of it may be for 12 hours, and another hour is for clocks that differ.
+    world.moves("766m");
     world.keeps_house().await;
     assert_eq!(world.number(KEYS).await, 2);
     world.moves("1m");
     world.keeps_house().await;
-    assert_eq!(world.number(KEYS).await, 1, "no link of the old key is");
+    assert_eq!(world.number(KEYS).await, 1, "nothing that the old key signed is open");
     let told = "select count(*) from audit_entries where action = 'signing_key.rotate'";
     assert_eq!(world.number(told).await, 1);
+    world.close().await;
+}
+
+async fn a_key_is_rotated_under_its_cookies(database: Database) {
+    let long = |config: &mut api::config::Config| config.max_create_ttl_ms = Some(86_400_000);
+    let world = World::on(database).with(long).await;
+    let acme = world.team("acme").await;
+    let sandbox = acme.starts(json!({ "ttlMs": 86_400_000 })).await;
+    let wanted = json!({ "port": 8000, "authMode": "token" });
+    let made = acme.post(&format!("/v1/sandboxes/{sandbox}/previews"), wanted).await.is(201);
+    let visitor = Visitor::of(&made["preview"]);
+    let listener = world.driver.listen(sandbox.parse().unwrap(), 8000).unwrap();
+    let _app = Played::new(listener, |_| ok("hello"));
+    let exchange = format!("/?crownest_preview_token={}", text(&made["previewToken"]));
+    let set = visitor.get(&exchange, &[]).await.field("set-cookie").to_owned();
+    let cookie = ("cookie", set.split(';').next().unwrap());
+    rotates(&world, Old::Retire).await;
+    world.moves("2h");
+    world.keeps_house().await;
+    assert_eq!(visitor.get("/", &[cookie]).await.text(), "hello");
+    // A server remembers a key for some seconds after it is gone.
+    assert_eq!(world.number("select count(*) from signing_keys").await, 2);
+    world.moves("10h");
+    visitor.get("/", &[cookie]).await.refused(401, "unauthorized");
     world.close().await;
 }
 

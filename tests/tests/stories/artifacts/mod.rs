@@ -5,6 +5,7 @@ mod bytes;
 mod collect;
 mod cuts;
 mod links;
+mod shares;
 
 use drivers::Verb;
 use tests::{Answer, Database, Team, Value, World, json, span, stories, team::text};
