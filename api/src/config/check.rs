@@ -18,6 +18,7 @@ impl Config {
             ("sandbox_disk_mib", u64::from(self.sandbox_disk_mib)),
             ("sandbox_pids", u64::from(self.sandbox_pids)),
             ("preview_timeout_seconds", u64::from(self.preview_timeout_seconds)),
+            ("preview_idle_seconds", u64::from(self.preview_idle_seconds)),
             ("log_retention_days", u64::from(self.log_retention_days.unwrap_or(1))),
             ("max_artifact_bytes", self.max_artifact_bytes),
             ("artifact_retention_days", u64::from(self.artifact_retention_days.unwrap_or(1))),

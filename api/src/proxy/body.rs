@@ -22,30 +22,32 @@ pub fn whole(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// A body that passes until `ends` is cancelled, and hands `kept` to `then` once it has passed whole; if
-/// it breaks off, that is dropped.
+/// A body that passes until `ends` is cancelled, calls `passes` for each piece, and hands `kept` to `then`
+/// once it has passed whole; if it breaks off, that is dropped.
 pub fn passing<K: Send + 'static>(
     body: Incoming,
     ends: CancellationToken,
+    passes: impl FnMut() + Send + 'static,
     kept: K,
     then: impl FnOnce(K) + Send + 'static,
 ) -> Body {
     let ended = Box::pin(ends.cancelled_owned());
     let then: Then<K> = Box::new(then);
-    let mut passing = Passing { body, ended, kept: Some((kept, then)) };
+    let mut passing = Passing { body, ended, passes, kept: Some((kept, then)) };
     passing.finish_at_end();
     passing.boxed_unsync()
 }
 
 type Then<K> = Box<dyn FnOnce(K) + Send>;
 
-struct Passing<K> {
+struct Passing<K, P> {
     body: Incoming,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    passes: P,
     kept: Option<(K, Then<K>)>,
 }
 
-impl<K> Passing<K> {
+impl<K, P> Passing<K, P> {
     fn finish(&mut self) {
         if let Some((kept, then)) = self.kept.take() {
             then(kept);
@@ -59,9 +61,9 @@ impl<K> Passing<K> {
     }
 }
 
-impl<K> Unpin for Passing<K> {}
+impl<K, P> Unpin for Passing<K, P> {}
 
-impl<K> hyper::body::Body for Passing<K> {
+impl<K, P: FnMut()> hyper::body::Body for Passing<K, P> {
     type Data = Bytes;
     type Error = Broken;
 
@@ -76,7 +78,10 @@ impl<K> hyper::body::Body for Passing<K> {
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
             None => self.finish(),
-            Some(Ok(_)) => self.finish_at_end(),
+            Some(Ok(_)) => {
+                (self.passes)();
+                self.finish_at_end();
+            }
             Some(Err(_)) => self.kept = None,
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))

@@ -10,7 +10,6 @@ use hyper::{
     upgrade::OnUpgrade,
 };
 use store::{Everyone, Reach, previews::Found};
-use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use super::{
@@ -21,7 +20,7 @@ use super::{
     open::Visit,
     page::{self, Reader},
     pool::{Connection, no_answer, unavailable},
-    silence::Activity,
+    silence::{Activity, Service},
     target, tunnel,
 };
 use crate::{
@@ -31,7 +30,7 @@ use crate::{
 };
 
 /// What is held while something is open through a preview.
-type Held = (Visit, Place);
+type Held = (Visit, Place, Service);
 
 /// Answers a request, whatever becomes of it.
 pub async fn answer(app: &Arc<App>, client: &Client, request: Request<Incoming>) -> Response<Body> {
@@ -43,6 +42,8 @@ pub async fn answer(app: &Arc<App>, client: &Client, request: Request<Incoming>)
         method = %request.method(),
         preview = tracing::field::Empty
     );
+    // All of this has limits of its own.
+    let _work = client.activity.works();
     let carried = async {
         let mut reader = Reader::of(request.headers());
         let (head, incoming) = request.into_parts();
@@ -93,7 +94,9 @@ async fn carry(
         Admission::Granted => {}
         Admission::Exchange(answer) => return Ok(answer),
     }
-    let held = enter(app, &found).await?;
+    let (visit, place) = enter(app, &found).await?;
+    let service = client.activity.serves(visit.ends());
+    let held = (visit, place, service);
     let is_websocket = headers::wants_websocket(&request);
     let upgraded =
         is_websocket.then(|| (hyper::upgrade::on(&mut request), client.activity.clone()));
@@ -105,7 +108,7 @@ async fn carry(
 }
 
 /// Sees that the preview can carry something now, and notes that it does.
-async fn enter(app: &App, found: &Found) -> Result<Held, ApiError> {
+async fn enter(app: &App, found: &Found) -> Result<(Visit, Place), ApiError> {
     let preview = &found.preview;
     if !preview.is_active() {
         return Err(unavailable("the sandbox has ended"));
@@ -145,12 +148,14 @@ impl Going<'_> {
         visit: &Visit,
     ) -> Result<(Response<Incoming>, Connection), ApiError> {
         let seconds = self.app.config.preview_timeout_seconds;
-        let deadline = Instant::now() + Duration::from_secs(seconds.into());
-        let late = || unavailable(&format!("the app did not answer within {seconds} seconds"));
-        let work = timeout_at(deadline, self.exchange(incoming, visit));
-        match visit.ends().run_until_cancelled(work).await {
-            Some(exchanged) => exchanged.map_err(|_| late())?,
-            None => Err(unavailable("the preview has ended")),
+        // A body that passes is no silence of the app, however long that takes.
+        let progress = Activity::new();
+        tokio::select! {
+            exchanged = self.exchange(incoming, visit, &progress) => exchanged,
+            () = progress.ceases(Duration::from_secs(seconds.into())) => {
+                Err(unavailable(&format!("the app did not answer within {seconds} seconds")))
+            }
+            () = visit.ends().cancelled() => Err(unavailable("the preview has ended")),
         }
     }
 
@@ -158,12 +163,16 @@ impl Going<'_> {
         &self,
         incoming: &mut Option<Incoming>,
         visit: &Visit,
+        progress: &Activity,
     ) -> Result<(Response<Incoming>, Connection), ApiError> {
         let (pool, preview) = (&self.app.proxy.pool, &self.found.preview);
         let mut connection = pool.get(self.app, preview, visit.ends()).await?;
         let without_body = incoming.as_ref().is_none_or(|body| body.is_end_stream());
         let body = match incoming.take() {
-            Some(body) if !without_body => body::passing(body, visit.ends().clone(), (), |()| {}),
+            Some(body) if !without_body => {
+                let progress = progress.clone();
+                body::passing(body, visit.ends().clone(), move || progress.note(), (), |()| {})
+            }
             _ => body::whole(""),
         };
         let mut failed = match connection.sender.try_send_request(self.request(body)).await {
@@ -219,9 +228,15 @@ fn come_back(
     headers::towards_client(&mut head.headers, false);
     let (pool, preview) = (app.proxy.pool.clone(), found.preview.id);
     let kept = (held, connection);
-    let body = body::passing(incoming, ends, kept, move |(_, connection)| {
-        pool.put(preview, connection);
-    });
+    let body = body::passing(
+        incoming,
+        ends,
+        || {},
+        kept,
+        move |(_, connection)| {
+            pool.put(preview, connection);
+        },
+    );
     Ok(respond(head, body))
 }
 

@@ -32,6 +32,10 @@ const HOP_BY_HOP: [&str; 9] = [
 const NOT_THE_APPS: [&str; 2] = ["alt-svc", "strict-transport-security"];
 /// How the fields begin that say where a request came from.
 const FORWARDED: [&str; 3] = ["x-forwarded-", "forwarded", "x-real-ip"];
+/// Credentials, and what is between the client and us.
+const NOT_FOR_APPS: [&str; 3] = ["authorization", "expect", KEY];
+/// What nobody may say in another spelling.
+const FRAMING: [&str; 2] = ["content-length", "content-type"];
 const PLATFORMS: &str = "x-crownest-";
 
 /// Whether a request asks to go on as a WebSocket. No other protocol is carried: with some of them, such
@@ -66,11 +70,14 @@ pub struct Origin<'a> {
 pub fn towards_app(headers: &mut HeaderMap, origin: Origin<'_>, is_websocket: bool) {
     let before: Vec<_> = headers.get_all("x-forwarded-for").iter().cloned().collect();
     strip_hops(headers);
-    for name in [header::AUTHORIZATION.as_str(), header::EXPECT.as_str(), KEY] {
-        headers.remove(name);
-    }
     remove_where(headers, |name| {
-        name.starts_with(PLATFORMS) || FORWARDED.iter().any(|start| name.starts_with(start))
+        // To many apps both are one.
+        let dashed = name.replace('_', "-");
+        let begins = |start: &str| dashed.starts_with(start);
+        begins(PLATFORMS)
+            || FORWARDED.iter().any(|start| begins(start))
+            || NOT_FOR_APPS.contains(&&*dashed)
+            || (dashed != name && (HOP_BY_HOP.contains(&&*dashed) || FRAMING.contains(&&*dashed)))
     });
     keep_cookies(headers);
     let before = before.iter().filter(|_| origin.trust_forwarded_for);
@@ -239,6 +246,12 @@ mod tests {
             ("x-forwarded-for", "1.2.3.4"),
             ("x-forwarded-port", "1"),
             ("x-real-ip", "1.2.3.4"),
+            ("x_forwarded_for", "1.2.3.4"),
+            ("X-Forwarded_Proto", "gopher"),
+            ("x_api_key", "cn_live_x"),
+            ("transfer_encoding", "chunked"),
+            ("content_length", "7"),
+            ("my_own", "stays"),
             ("host", "spoofed.example"),
         ]);
         towards_app(&mut headers, ORIGIN, false);
@@ -249,6 +262,7 @@ mod tests {
                 "content-length: 3",
                 "cookie: a=1; b=2",
                 "host: p-x.preview.example.org",
+                "my_own: stays",
                 "x-forwarded-for: 192.0.2.7",
                 "x-forwarded-host: p-x.preview.example.org",
                 "x-forwarded-proto: https",

@@ -44,6 +44,13 @@ struct Entry {
     n: usize,
 }
 
+impl Entry {
+    /// Whether it goes on. What ends is no use of a sandbox, however long some client takes to notice.
+    fn is_open(&self) -> bool {
+        !self.ends.is_cancelled()
+    }
+}
+
 #[derive(Debug, Default)]
 struct Used {
     since_noted: bool,
@@ -95,7 +102,7 @@ impl Open {
 
     /// Whether something is open into a sandbox.
     pub fn has(&self, sandbox: SandboxId) -> bool {
-        self.state().previews.values().any(|entry| entry.sandbox == sandbox)
+        self.state().previews.values().any(|entry| entry.is_open() && entry.sandbox == sandbox)
     }
 
     fn previews(&self) -> Vec<PreviewId> {
@@ -115,7 +122,7 @@ impl Open {
     fn take_used(&self, now: DateTime<Utc>) -> Vec<SandboxId> {
         let mut state = self.state();
         let State { previews, used } = &mut *state;
-        for entry in previews.values() {
+        for entry in previews.values().filter(|entry| entry.is_open()) {
             used.entry(entry.sandbox).or_default().since_noted = true;
         }
         let mut due = Vec::new();

@@ -67,6 +67,7 @@ pub async fn refusal(error: ApiError, reader: Reader, request_id: &str) -> Respo
         None => whole(envelope.into_bytes().await.unwrap_or_else(|_| Bytes::new())),
     });
     *answer.status_mut() = StatusCode::from_u16(head.status.as_u16()).unwrap_or_default();
+    let is_refused = answer.status().is_client_error();
     let headers = answer.headers_mut();
     *headers = head.headers;
     if reader.wants_page {
@@ -74,6 +75,10 @@ pub async fn refusal(error: ApiError, reader: Reader, request_id: &str) -> Respo
         headers.insert(header::CONTENT_TYPE, html);
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
+    if is_refused {
+        // Connections are for those who get in.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));

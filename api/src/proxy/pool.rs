@@ -14,7 +14,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Instrument;
 
 use super::{MAX_HEAD, body::Body};
@@ -54,6 +54,8 @@ pub struct Connection {
     pub sender: SendRequest<Body>,
     /// Whether it has carried a request before, so that the app may be about to close it.
     pub was_used: bool,
+    /// Ends with this, whatever of a request an app that does not read has not taken.
+    _carrier: AbortOnDropHandle<()>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -100,7 +102,7 @@ impl Pool {
             http1::Builder::new().max_header_size(MAX_HEAD).handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| no_answer(&error))?;
         let (ends, shutdown) = (ends.clone(), app.shutdown.clone());
-        app.proxy.tasks.spawn(
+        let carrier = app.proxy.tasks.spawn(
             async move {
                 tokio::select! {
                     // What went wrong, whoever sent a request is told.
@@ -111,7 +113,8 @@ impl Pool {
             }
             .in_current_span(),
         );
-        Ok(Connection { sender, was_used: false, _place: place })
+        let carrier = AbortOnDropHandle::new(carrier);
+        Ok(Connection { sender, was_used: false, _carrier: carrier, _place: place })
     }
 
     /// Takes a connection back whose answer has passed whole.

@@ -3,6 +3,7 @@
 //! behind an upgrade.
 
 use std::{
+    future::pending,
     io::{self, IoSlice},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -12,37 +13,119 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, sleep_until},
+    sync::Notify,
+    time::{Instant, sleep_until, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
-/// When something last passed through a connection, either way. Clones share it.
+/// Whoever reads is told of the end of a preview within this; who does not read is cut off.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// When something last passed, such as through a connection, either way. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Activity(Arc<Mutex<Instant>>);
+pub struct Activity(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    last: Instant,
+    /// How many are at work on something that has a limit of its own.
+    n_works: usize,
+    /// Of the preview that it is in use for.
+    ends: Option<CancellationToken>,
+}
 
 impl Activity {
-    /// Of a connection that has just been made.
+    /// Of what begins now.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
+        let state = State { last: Instant::now(), n_works: 0, ends: None };
+        Self(Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() }))
     }
 
-    /// Returns once nothing has passed for `limit`.
+    /// Returns once nothing has passed for `limit`, or when what it is in use for has ended and goes on all
+    /// the same. For one caller at a time.
     pub async fn ceases(&self, limit: Duration) {
         loop {
-            let until = *self.last() + limit;
+            let (until, ends) = {
+                let state = self.state();
+                let last = if state.n_works > 0 { Instant::now() } else { state.last };
+                (last + limit, state.ends.clone())
+            };
             if until <= Instant::now() {
                 return;
             }
-            sleep_until(until).await;
+            let ended = async {
+                match ends {
+                    Some(ends) => ends.cancelled().await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                () = sleep_until(until) => {}
+                () = self.0.changed.notified() => {}
+                () = ended => {
+                    if timeout(GRACE, self.0.changed.notified()).await.is_err() {
+                        return;
+                    }
+                }
+            }
         }
     }
 
-    fn note(&self) {
-        *self.last() = Instant::now();
+    /// Something passes.
+    pub fn note(&self) {
+        self.state().last = Instant::now();
     }
 
-    fn last(&self) -> MutexGuard<'_, Instant> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Somebody is at work on what has a limit of its own, until this is dropped.
+    #[must_use]
+    pub fn works(&self) -> Work {
+        self.state().n_works += 1;
+        self.0.changed.notify_one();
+        Work(self.clone())
+    }
+
+    /// It is in use for a preview, until this is dropped.
+    #[must_use]
+    pub fn serves(&self, ends: &CancellationToken) -> Service {
+        self.state().ends = Some(ends.clone());
+        self.0.changed.notify_one();
+        Service(self.clone())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// That somebody is at work.
+#[derive(Debug)]
+pub struct Work(Activity);
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.n_works -= 1;
+        state.last = Instant::now();
+        drop(state);
+        self.0.0.changed.notify_one();
+    }
+}
+
+/// That something is in use for a preview.
+#[derive(Debug)]
+pub struct Service(Activity);
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.0.state().ends = None;
+        self.0.0.changed.notify_one();
     }
 }
 

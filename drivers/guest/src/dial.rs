@@ -21,6 +21,9 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
 
+/// A port takes what was sent to it within this, or the connection ends. Nothing else tells of a client that
+/// is gone while the rest of what it sent waits here, and that takes room from all other calls.
+const STALL: Duration = Duration::from_secs(60);
 /// A loopback connection is made at once or not at all, unless the listener's queue is full.
 const CONNECT: Duration = Duration::from_secs(5);
 const READ_SIZE: usize = 64 << 10;
@@ -56,31 +59,51 @@ async fn connect(port: u16) -> Result<TcpStream, Status> {
     Ok(stream)
 }
 
-/// What is left of a connection: both directions, or only the one towards the port.
+/// What is left of a connection: both directions, one of them, or nothing.
 enum Rest {
     Both(OwnedReadHalf, AbortOnDropHandle<io::Result<()>>),
+    FromPort(OwnedReadHalf),
     TowardsPort(AbortOnDropHandle<io::Result<()>>),
+    Nothing,
 }
 
 async fn next(rest: Rest) -> Option<(Result<ConnectChunk, Status>, Rest)> {
-    match rest {
-        Rest::Both(mut read, towards_port) => {
-            let mut buffer = BytesMut::with_capacity(READ_SIZE);
-            match read.read_buf(&mut buffer).await {
-                Ok(0) => Some((Ok(data(Bytes::new())), Rest::TowardsPort(towards_port))),
-                Ok(_) => Some((Ok(data(buffer.freeze())), Rest::Both(read, towards_port))),
-                Err(error) => {
-                    towards_port.abort();
-                    let broken = Status::unavailable(error.to_string());
-                    Some((Err(broken), Rest::TowardsPort(towards_port)))
-                }
-            }
-        }
+    let (mut read, mut towards_port) = match rest {
+        Rest::Both(read, towards_port) => (read, Some(towards_port)),
+        Rest::FromPort(read) => (read, None),
         // The client may go on sending after the port has closed its side.
         Rest::TowardsPort(towards_port) => {
             let _ = towards_port.await;
-            None
+            return None;
         }
+        Rest::Nothing => return None,
+    };
+    let mut buffer = BytesMut::with_capacity(READ_SIZE);
+    let n_read = loop {
+        let Some(towards) = &mut towards_port else { break read.read_buf(&mut buffer).await };
+        tokio::select! {
+            n_read = read.read_buf(&mut buffer) => break n_read,
+            ended = towards => match ended {
+                // All of it ends, or the client would wait with the rest for ever.
+                Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => break Err(error),
+                // What the port has to say it may say all the same.
+                Ok(_) | Err(_) => towards_port = None,
+            }
+        }
+    };
+    match n_read {
+        Ok(0) => {
+            let rest = towards_port.map_or(Rest::Nothing, Rest::TowardsPort);
+            Some((Ok(data(Bytes::new())), rest))
+        }
+        Ok(_) => {
+            let rest = match towards_port {
+                Some(towards_port) => Rest::Both(read, towards_port),
+                None => Rest::FromPort(read),
+            };
+            Some((Ok(data(buffer.freeze())), rest))
+        }
+        Err(error) => Some((Err(Status::unavailable(error.to_string())), Rest::Nothing)),
     }
 }
 
@@ -96,7 +119,8 @@ async fn forward(mut from: Streaming<ConnectChunk>, mut to: OwnedWriteHalf) -> i
         if bytes.is_empty() {
             break;
         }
-        to.write_all(&bytes).await?;
+        let taken = timeout(STALL, to.write_all(&bytes)).await;
+        taken.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the port takes nothing"))??;
     }
     to.shutdown().await
 }

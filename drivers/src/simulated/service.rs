@@ -15,9 +15,10 @@ use protocol::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, split},
     sync::mpsc,
+    task::JoinHandle,
+    time::timeout,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use super::{
@@ -32,6 +33,8 @@ use crate::driver::BoxedStream;
 
 const CHUNK_BYTES: usize = 256 * 1024;
 const QUEUE: usize = 16;
+/// A port takes what was sent to it within this, or the connection ends. The agent gives it longer.
+const STALL: Duration = Duration::from_secs(3);
 
 type Reply<T> = Result<Response<T>, Status>;
 type Events<T> = Pin<Box<dyn FutureStream<Item = Result<T, Status>> + Send>>;
@@ -188,22 +191,27 @@ impl guest_server::Guest for Service {
         let Some(connect_chunk::Part::Port(port)) = first else {
             return Err(Status::invalid_argument("the first message names the port"));
         };
+        let cut = self.0.connection_token().child_token();
         let socket = u16::try_from(port)
             .ok()
-            .and_then(|port| self.0.ports.dial(port, self.0.connection_token()))
+            .and_then(|port| self.0.ports.dial(port, cut.clone()))
             .ok_or_else(|| refusal(Reason::ConnectionRefused))?;
         let (receiver, mut sender) = split(socket);
         let towards_port = tokio::spawn(async move {
             while let Ok(Some(chunk)) = chunks.message().await {
                 let Some(connect_chunk::Part::Data(data)) = chunk.part else { break };
-                if data.is_empty() || sender.write_all(&data).await.is_err() {
-                    break;
+                match timeout(STALL, sender.write_all(&data)).await {
+                    Ok(Ok(())) if !data.is_empty() => {}
+                    Ok(_) => break,
+                    Err(_) => {
+                        cut.cancel();
+                        break;
+                    }
                 }
             }
             // The peer may have closed first.
             let _ = sender.shutdown().await;
         });
-        let towards_port = AbortOnDropHandle::new(towards_port);
         let connection = Connection { receiver: Some(receiver), towards_port };
         Ok(Response::new(Box::pin(stream::unfold(connection, next_bytes))))
     }
@@ -288,11 +296,11 @@ async fn collect(open: &WriteOpen, chunks: &mut Streaming<WriteChunk>) -> Result
     }
 }
 
-/// A connection to a port. It ends with the call, whatever the port has not read by then.
+/// A connection to a port.
 struct Connection {
     /// Until the port sends no more.
     receiver: Option<ReadHalf<DuplexStream>>,
-    towards_port: AbortOnDropHandle<()>,
+    towards_port: JoinHandle<()>,
 }
 
 /// The next bytes that a port sends; an empty message, once, when it sends no more. The client may go on

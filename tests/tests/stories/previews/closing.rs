@@ -1,8 +1,6 @@
 //! How it ends: what is open closes with its preview and with its sandbox, at every server; what does
 //! not answer is a 502 and never a hang.
 
-use std::time::Duration;
-
 use tests::{
     Database, Team, World, json,
     preview::{Visitor, ok, patient, read_request, read_to_close, read_until},
@@ -21,19 +19,18 @@ stories![
     a_preview_ends_with_its_sandbox,
     a_preview_ends_with_a_lost_sandbox,
     what_does_not_answer_is_a_502,
-    what_is_silent_closes,
     a_preview_survives_its_server,
     a_sandbox_of_another_host_is_not_here,
 ];
 
 /// A stream and a WebSocket that are open, and the app's ends of them.
-struct Opened {
-    clients: [TcpStream; 2],
-    apps: [DuplexStream; 2],
+pub struct Opened {
+    pub clients: [TcpStream; 2],
+    pub apps: [DuplexStream; 2],
 }
 
 impl Opened {
-    async fn through(place: &Place, visitor: &Visitor, world: &World) -> Self {
+    pub async fn through(place: &Place, visitor: &Visitor, world: &World) -> Self {
         let mut listener = place.listens(world);
         let mut stream = visitor.connect().await;
         let request = visitor.head("GET", "/events", &[place.key()]) + "\r\n";
@@ -60,7 +57,7 @@ impl Opened {
     }
 
     /// Both sides of both find the other gone, and nothing more has come.
-    async fn close(mut self) {
+    pub async fn close(mut self) {
         for client in &mut self.clients {
             let rest = read_to_close(client).await;
             assert!(rest.is_empty(), "a stream that broke off has no end: {rest:?}");
@@ -176,53 +173,6 @@ async fn what_does_not_answer_is_a_502(database: Database) {
     let reply = visit().await;
     patient(half).await.unwrap();
     assert_eq!((reply.status, reply.field("content-length"), &*reply.text()), (200, "100", "half"));
-    world.close().await;
-}
-
-/// A stream, a WebSocket and an upload whose rest never comes, while another stream goes on.
-async fn what_is_silent_closes(database: Database) {
-    let world = World::on(database)
-        .with(|config| (config.preview_timeout_seconds, config.preview_idle_seconds) = (1, 3))
-        .await;
-    let acme = world.team("acme").await;
-    let (place, other) = (Place::of(&acme).await, Place::of(&acme).await);
-    let silent = Opened::through(&place, &place.visitor, &world).await;
-    let mut listener = place.listens(&world);
-    let mut upload = place.visitor.connect().await;
-    let head = place.visitor.head("POST", "/", &[place.key(), ("content-length", "9")]);
-    upload.write_all((head + "\r\nhalf").as_bytes()).await.unwrap();
-    let mut app = patient(listener.accept()).await.unwrap();
-    read_until(&mut app, "half").await;
-    app.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nbegun\r\n")
-        .await
-        .unwrap();
-    read_until(&mut upload, "begun").await;
-
-    let mut talking = Opened::through(&other, &other.visitor, &world).await;
-    let [(client, app), (socket, far)] = {
-        let Opened { clients: [client, socket], apps: [app, far] } = &mut talking;
-        [(client, app), (socket, far)]
-    };
-    let goes_on = async {
-        loop {
-            app.write_all(b"4\r\nmore\r\n").await.unwrap();
-            read_until(client, "more").await;
-            // Either way counts.
-            socket.write_all(b"ping").await.unwrap();
-            read_until(far, "ping").await;
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    let ceases = async {
-        silent.close().await;
-        assert_eq!(read_to_close(&mut upload).await, b"");
-    };
-    tokio::select! {
-        never = goes_on => never,
-        () = ceases => {}
-    }
-    app.write_all(b"4\r\nlast\r\n").await.unwrap();
-    read_until(client, "last").await;
     world.close().await;
 }
 

@@ -6,6 +6,7 @@ mod closing;
 mod doors;
 mod hostile;
 mod minutes;
+mod stalls;
 mod traffic;
 
 use tests::{
