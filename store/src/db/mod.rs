@@ -4,13 +4,18 @@ mod connect;
 mod sql;
 mod tx;
 
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use sea_orm::{
-    AccessMode, ConnectionTrait, DatabaseConnection, DbBackend, IsolationLevel,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    AccessMode, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend,
+    IsolationLevel, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
+use tokio::runtime::Handle;
 
 pub(crate) use sql::{Sql, count, signed, unsigned, word};
 pub use tx::Tx;
@@ -27,6 +32,41 @@ pub(crate) async fn in_time<T>(
     match tokio::time::timeout(DEADLINE, answer).await {
         Ok(answer) => Ok(answer?),
         Err(late) => Err(Error::Unavailable(Box::new(late))),
+    }
+}
+
+async fn begin(connection: &DatabaseConnection, options: TransactionOptions) -> Result<Tx> {
+    let connection = connection.clone();
+    let beginning = async move { connection.begin_with_options(options).await };
+    in_time(Beginning(Some(Box::pin(beginning)))).await.map(Tx::new)
+}
+
+type BoxedBeginning = Pin<Box<dyn Future<Output = DbResult<DatabaseTransaction>> + Send>>;
+type DbResult<T> = std::result::Result<T, sea_orm::DbErr>;
+
+/// Begins a transaction to the end, even if nobody waits for it any more: a connection that is given back
+/// while it begins one has one open that nobody knows of, and whatever is written through it next is not
+/// there for anybody else, and gone with the connection.
+struct Beginning(Option<BoxedBeginning>);
+
+impl Future for Beginning {
+    type Output = DbResult<DatabaseTransaction>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(beginning) = &mut self.0 else { return Poll::Pending };
+        let begun = ready!(beginning.as_mut().poll(cx));
+        self.0 = None;
+        Poll::Ready(begun)
+    }
+}
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        // Without a runtime its connection ends as well.
+        if let (Some(beginning), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            // It is rolled back as soon as it has begun.
+            runtime.spawn(async move { drop(beginning.await) });
+        }
     }
 }
 
@@ -108,7 +148,7 @@ impl Db {
                 .then_some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        Ok(Tx::new(in_time(self.write.begin_with_options(options)).await?))
+        begin(&self.write, options).await
     }
 
     /// Begins a transaction that only reads: all its statements see the database as it is at the first
@@ -124,7 +164,7 @@ impl Db {
             access_mode: postgres.then_some(AccessMode::ReadOnly),
             sqlite_transaction_mode: (!postgres).then_some(SqliteTransactionMode::Deferred),
         };
-        Ok(Tx::new(in_time(self.read.begin_with_options(options)).await?))
+        begin(&self.read, options).await
     }
 
     /// For single statements that only read.

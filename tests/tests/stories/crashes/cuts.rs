@@ -16,6 +16,7 @@ use domain::{command::Spec, metadata::Metadata, sandbox::Sandbox};
 use tests::{Database, Key, World, cut::cut, json, stories};
 
 stories![
+    a_transaction_begins_whole_or_not_at_all,
     a_create_happens_whole_or_not_at_all,
     a_project_is_made_whole_or_not_at_all,
     a_kill_goes_on_without_its_caller,
@@ -23,6 +24,29 @@ stories![
     a_run_goes_on_without_its_caller,
     a_revocation_happens_whole_or_not_at_all,
 ];
+
+/// A connection with a transaction that nobody knows of would take what others write next, and lose it.
+async fn a_transaction_begins_whole_or_not_at_all(database: Database) {
+    let world = World::on(database).await;
+    let acme = world.team("acme").await;
+    for n in 1..=100 {
+        let begins = move |app: Arc<App>| async move {
+            drop(cut(1 + n % 10, app.db.begin()).await);
+            drop(cut(1 + n % 10, app.db.snapshot()).await);
+        };
+        world.server().within(begins).await;
+    }
+    // PostgreSQL tells who begins another one on such a connection.
+    for _ in 0..100 {
+        let begins = |app: Arc<App>| async move { app.db.begin().await.unwrap().commit().await };
+        world.server().within(begins).await.unwrap();
+    }
+    let log = world.logged();
+    assert!(!log.contains("already a transaction in progress"), "{log}");
+    let sandbox = acme.starts(json!({})).await;
+    assert_eq!(acme.sandbox(&sandbox).await["status"], "ready");
+    world.close().await;
+}
 
 /// No use case waits more often than this.
 const MOST: usize = 300;
