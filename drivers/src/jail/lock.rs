@@ -46,15 +46,10 @@ impl Lock {
         let open = || File::options().create(true).truncate(false).write(true).open(path);
         loop {
             let file = open().doing("open the lock", path)?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(Errno::AGAIN) => return Ok(None),
-                Err(errno) => return Err(errno).doing("lock", path),
-            }
-            // The holder before may have deleted the file; then this is a lock on nothing.
-            let locked = file.metadata().doing("look at", path)?;
-            if fs::metadata(path).is_ok_and(|current| current.ino() == locked.ino()) {
-                return Ok(Some(Self { path: path.to_owned(), _file: file }));
+            match grip(file, path, FlockOperation::NonBlockingLockExclusive)? {
+                Grip::Held(file) => return Ok(Some(Self { path: path.to_owned(), _file: file })),
+                Grip::Taken => return Ok(None),
+                Grip::Gone => {}
             }
         }
     }
@@ -64,6 +59,29 @@ impl Lock {
         // A file that stays is only untidy.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// What came of locking a file that others may delete.
+#[derive(Debug)]
+pub(crate) enum Grip {
+    /// It is locked until this is dropped.
+    Held(File),
+    /// Somebody else has it.
+    Taken,
+    /// The holder before has deleted it; this would be a lock on nothing.
+    Gone,
+}
+
+/// Locks an open file without waiting, if it is still the one at `path`.
+pub(crate) fn grip(file: File, path: &Path, how: FlockOperation) -> Result<Grip> {
+    match flock(&file, how) {
+        Ok(()) => {}
+        Err(Errno::AGAIN) => return Ok(Grip::Taken),
+        Err(errno) => return Err(errno).doing("lock", path),
+    }
+    let locked = file.metadata().doing("look at", path)?;
+    let is_there = fs::metadata(path).is_ok_and(|current| current.ino() == locked.ino());
+    Ok(if is_there { Grip::Held(file) } else { Grip::Gone })
 }
 
 #[cfg(test)]

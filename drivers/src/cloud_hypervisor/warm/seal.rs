@@ -4,21 +4,20 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::MetadataExt as _,
     path::Path,
     time::SystemTime,
 };
 
-use rustix::{
-    fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, flock, futimens},
-    io::Errno,
-};
+use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
 use serde::{Deserialize, Serialize};
 
 use super::{CONFIG, STATE, copy};
 use crate::{
     cloud_hypervisor::convert::{DISK, MEMORY},
-    jail::failure::{Doing, Failure, Result},
+    jail::{
+        failure::{Doing, Failure, Result},
+        lock::{Grip, grip},
+    },
 };
 
 const SEAL: &str = "seal.json";
@@ -100,14 +99,9 @@ impl Used {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.doing("open", &path)?,
         };
-        match flock(&file, how) {
-            Ok(()) => {}
-            Err(Errno::AGAIN) => return Ok(None),
-            Err(errno) => return Err(errno).doing("lock", &path),
-        }
-        // Whoever had it before may have taken it away.
-        let held = file.metadata().doing("look at", &path)?;
-        let is_there = fs::metadata(&path).is_ok_and(|there| there.ino() == held.ino());
-        Ok(is_there.then_some(Self(file)))
+        Ok(match grip(file, &path, how)? {
+            Grip::Held(file) => Some(Self(file)),
+            Grip::Taken | Grip::Gone => None,
+        })
     }
 }
