@@ -87,6 +87,12 @@ impl Proxy {
         self.open.has(sandbox)
     }
 
+    /// How many connections are open at present, of clients and to apps.
+    #[must_use]
+    pub fn n_connections(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// The URL of a preview.
     #[must_use]
     pub fn url(&self, slug: &Slug) -> String {

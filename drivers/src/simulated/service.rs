@@ -34,7 +34,7 @@ use crate::driver::BoxedStream;
 const CHUNK_BYTES: usize = 256 * 1024;
 const QUEUE: usize = 16;
 /// A port takes what was sent to it within this, or the connection ends. The agent gives it longer.
-const STALL: Duration = Duration::from_secs(3);
+const STALL: Duration = Duration::from_secs(10);
 
 type Reply<T> = Result<Response<T>, Status>;
 type Events<T> = Pin<Box<dyn FutureStream<Item = Result<T, Status>> + Send>>;
